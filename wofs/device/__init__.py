@@ -1,0 +1,6 @@
+"""Where image bytes come from; the only package that opens an image."""
+
+from wofs.device.base import BytesDevice, Device
+from wofs.device.file import FileDevice
+
+__all__ = ["BytesDevice", "Device", "FileDevice"]

@@ -1,0 +1,42 @@
+"""What wofs reads images from: anything with a name, a size and `pread`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Device(Protocol):
+    """A read-only source of bytes.
+
+    `name` is what messages call it, `size` its length in bytes. `pread` returns exactly the
+    bytes asked for, fewer only at the end of the device; an `OSError` of the system passes
+    unchanged. Safe for concurrent readers.
+    """
+
+    name: str
+    size: int
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from byte `offset`."""
+        ...
+
+    def close(self) -> None:
+        """Give the source back; reading afterwards raises."""
+        ...
+
+
+class BytesDevice:
+    """An image held in memory, for tests and small sources."""
+
+    def __init__(self, data: bytes, name: str = "bytes") -> None:
+        self.name = name
+        self.size = len(data)
+        self._data = data
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from byte `offset`."""
+        return self._data[offset : offset + length]
+
+    def close(self) -> None:
+        """Drop the bytes."""
+        self._data = b""
