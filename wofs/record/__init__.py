@@ -22,7 +22,7 @@ from wofs.record.field import (
     u64,
 )
 from wofs.record.record import Record, RecordSpec, broken, check, record
-from wofs.record.render import as_json, show
+from wofs.record.render import as_json
 from wofs.record.rule import (
     CHECK,
     READ,
@@ -73,7 +73,6 @@ __all__ = [
     "i64",
     "raw",
     "record",
-    "show",
     "u8",
     "u16",
     "u32",

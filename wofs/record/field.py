@@ -7,9 +7,10 @@ checker (and a reader) sees `agf.freeblks` as the int it is on an instance.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from wofs.record.rule import Rule
 
@@ -75,6 +76,21 @@ class Field:
     def is_array(self) -> bool:
         """Whether the value is a tuple of ints."""
         return self.code != "s" and self.count > 1
+
+    def text(self, value: Any) -> str:  # noqa: ANN401
+        """Return a value of this field as a person reads it."""
+        if self.is_array:
+            return "[" + ", ".join(self._number(item) for item in value) + "]"
+        if self.code != "s":
+            return self._number(value)
+        if self.show == UUID:
+            return str(uuid.UUID(bytes=bytes(value)))
+        if self.show == TEXT:
+            return bytes(value).rstrip(b"\0").decode("utf-8", "backslashreplace")
+        return bytes(value).hex()
+
+    def _number(self, value: int) -> str:
+        return f"{value:#x}" if self.show == HEX else str(value)
 
 
 def _int(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar, cast
 
 from wofs.errors import BadField, Where
 from wofs.record.field import NEXT, Declaration, Field
@@ -112,7 +112,7 @@ class Record:
         return f"{type(self).__name__}({inner})"
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.asdict() == other.asdict()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.asdict() == other.asdict()
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -150,20 +150,15 @@ def _fields(cls: type) -> tuple[Field, ...]:
         if not isinstance(d, Declaration):
             continue
         field = Field(
-            name, d.offset, d.code, d.count, d.help, d.unit, d.show, d.rules, d.little, d.crc, d.bits
+            name, d.offset, d.code, d.count, d.help, d.unit, d.show, d.rules,
+            d.little, d.crc, d.bits,
         )
         if d.offset == NEXT:
             end = fields[-1].offset + fields[-1].size if fields else 0
             align = field.item_size
-            field = _moved(field, -(-end // align) * align)
+            field = replace(field, offset=-(-end // align) * align)
         fields.append(field)
     return tuple(fields)
-
-
-def _moved(field: Field, offset: int) -> Field:
-    from dataclasses import replace
-
-    return replace(field, offset=offset)
 
 
 def _refuse_overlaps(spec: RecordSpec) -> None:
@@ -208,7 +203,7 @@ def _build(cls: type[R], spec: RecordSpec) -> type[R]:
     space["__init__"] = _make_init(spec)
     if not spec.fields[0].bits:
         space["_struct"] = struct.Struct(_format(list(spec.fields), 0, spec.size))
-    made: type[R] = type(cls)(cls.__name__, cls.__bases__, space)
+    made = cast(type[R], type(cls.__name__, cls.__bases__, space))
     made.__qualname__ = cls.__qualname__
     return made
 
@@ -273,11 +268,9 @@ def check(rec: Record, where: Where, **context: object) -> None:
 
     `where` is the record's place, `context` the values that rules name as `ctx.NAME`.
     """
-    from wofs.record.render import show
-
     for field, rule in broken(rec.spec, rec, context, READ):
         place = Where(where.image, where.object, where.daddr, where.length, field.name)
-        found = show(field, getattr(rec, field.name))
+        found = field.text(getattr(rec, field.name))
         error = BadField(place, "", rule.expected(rec, context), found)
         error.rule = f"{rec.spec.name}.{field.name}.{rule.name}"
         raise error
