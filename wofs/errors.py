@@ -56,18 +56,24 @@ class ImageError(WofsError):
         return f"{self.where}: {self.text()}"
 
     def text(self) -> str:
-        """The message without its place: field, found, expected and the problem."""
-        words = []
-        if self.where.field:
-            words.append(self.where.field)
+        """The message without its place: "FIELD is FOUND, expected EXPECTED: PROBLEM"."""
+        facts = []
         if self.found is not None:
-            words.append(f"is {self.found}" if self.where.field else f"found {self.found}")
-        line = " ".join(words)
+            facts.append(f"{self.where.field or 'found'} {self._is()}{self.found}")
+            if self.expected is not None:
+                facts.append(f"expected {self.expected}")
+        elif self.where.field and self.problem:
+            return f"{self.where.field}: {self.problem}{self._wanted()}"
+        line = ", ".join(facts)
         if self.problem:
-            line = f"{line}: {self.problem}" if line else self.problem
-        if self.expected is not None:
-            line += f", expected {self.expected}"
-        return line
+            line = f"{line}: {self.problem}" if line else f"{self.problem}{self._wanted()}"
+        return line or "is damaged"
+
+    def _is(self) -> str:
+        return "is " if self.where.field else ""
+
+    def _wanted(self) -> str:
+        return "" if self.expected is None else f", expected {self.expected}"
 
     def at(self, **known: object) -> ImageError:
         """The same error with more of its place known (`image`, `object`, `daddr`, ...)."""

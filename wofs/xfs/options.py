@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
-from wofs.record import NEXT, Record, record, u8, u32
+from wofs.record import NEXT, TEXT, Record, i64, raw, record, u8, u32
+
+FSNAME_BYTES = 256
 
 
 @record("options", derived=True, source="the mount's own options")
 class MountOptions(Record):
     """How an image is to be mounted; kept in the slab like everything that steers reads."""
 
+    uid = i64(NEXT, "owner shown for every inode; -1: as on disk")
+    gid = i64(NEXT, "group shown for every inode; -1: as on disk")
     sb_agno = u32(NEXT, "AG whose superblock is read", unit="agno")
     norecovery = u8(NEXT, "mount although the log is dirty")
+    allow_other = u8(NEXT, "other users may reach the mount")
+    nosuid = u8(NEXT, "set-id bits are without effect")
+    nodev = u8(NEXT, "device nodes are without effect")
+    noexec = u8(NEXT, "nothing may be executed")
+    fsname = raw(NEXT, FSNAME_BYTES, "source shown in the mount table", show=TEXT)
+
+
+def mount_options(
+    *,
+    norecovery: bool = False,
+    sb_agno: int = 0,
+    uid: int = -1,
+    gid: int = -1,
+    allow_other: bool = False,
+    nosuid: bool = True,
+    nodev: bool = True,
+    noexec: bool = False,
+    fsname: bytes = b"",
+) -> MountOptions:
+    """Return the options as a record; `fsname` is cut to what the field holds."""
+    return MountOptions(
+        uid=uid,
+        gid=gid,
+        sb_agno=sb_agno,
+        norecovery=int(norecovery),
+        allow_other=int(allow_other),
+        nosuid=int(nosuid),
+        nodev=int(nodev),
+        noexec=int(noexec),
+        fsname=fsname[: FSNAME_BYTES - 1].ljust(FSNAME_BYTES, b"\0"),
+    )

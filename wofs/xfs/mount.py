@@ -1,0 +1,202 @@
+"""Mount an image: verify its structures, put them into write-once memory, seal it.
+
+The only module that creates objects in the slab. What it publishes (superblock, geometry,
+AG headers, log state, options) is from then on the only copy; everything that may be evicted
+lives in the bounded caches of the services.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+from wofs.xfs.attr import Attributes
+from wofs.xfs.bmap import Maps
+from wofs.xfs.data import Data
+from wofs.xfs.dir import Directories
+from wofs.xfs.inobt import first_inode
+from wofs.xfs.inode import Inodes
+from wofs.xfs.log import LogState
+from wofs.xfs.symlink import Links
+
+from wofs.device.base import Device
+from wofs.errors import Corrupt, ImageError, Unsupported, Where
+from wofs.ondisk.ag import Agf, Agfl, Agi
+from wofs.ondisk.sb import NULL_FSINO, Superblock
+from wofs.record import Record
+from wofs.slab import Arena
+from wofs.xfs import log as xfs_log
+from wofs.xfs.agheaders import AGF, AGFL, AGI, AgHeaders, Header, ags_present, header_rows
+from wofs.xfs.buffer import Buffers
+from wofs.xfs.geometry import Geometry, as_geometry, derive
+from wofs.xfs.options import MountOptions, mount_options
+from wofs.xfs.super import read_super
+from wofs.xfs.volume import Volume, log
+
+R = TypeVar("R", bound=Record)
+
+_OBJECT_OVERHEAD_BYTES = 96
+"""Generous bound on what the slab adds to an object: header, alignment, page tail."""
+
+_HEADER_REPORTS = 64
+"""Damaged AG headers logged one by one; of the rest the number."""
+
+
+class Mount(Volume):
+    """A mounted image: the shared state and the services that read files from it."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.__dict__.update(volume.__dict__)
+        self.inodes = Inodes(self)
+        self.maps = Maps(self)
+        self.data = Data(self, self.maps)
+        self.dirs = Directories(self, self.maps)
+        self.attrs = Attributes(self, self.maps)
+        self.links = Links(self, self.maps)
+
+    def close(self) -> None:
+        """Give back the memory and the device; every handle is stale afterwards."""
+        self.arena.close()
+        self.device.close()
+
+
+def mount(
+    device: Device,
+    options: MountOptions | None = None,
+    *,
+    slab: str = "auto",
+    process_lifetime: bool = False,
+) -> Mount:
+    """Mount the image on `device` and return it, its structures sealed.
+
+    `slab` names the memory backend; `process_lifetime` lets the slab be locked until the
+    process ends. Raises NotXfs, Unsupported (a dirty log too, without `norecovery`), the
+    other image errors for a damaged superblock or root, and `OSError` of the device.
+    """
+    options = options or mount_options()
+    sb = read_super(device, options.sb_agno)
+    _warn_of_size(device, sb)
+    log_state = _log_state(device, sb, bool(options.norecovery))
+    if sb.rootino in (0, NULL_FSINO):
+        sb.rootino = _find_root(device, sb)
+    arena = _arena_for(device, sb, slab)
+    try:
+        mounted = Mount(_publish(device, arena, sb, log_state, options))
+        arena.finish(process_lifetime=process_lifetime)
+        _verify_root(mounted)
+    except BaseException:
+        arena.close()
+        raise
+    return mounted
+
+
+def _warn_of_size(device: Device, sb: Superblock) -> None:
+    """Say that the image ends before the filesystem does; what is missing fails when read."""
+    need = sb.dblocks << sb.blocklog
+    if device.size < need:
+        log.warning(
+            "%s: the image has %d bytes of the filesystem's %d: what lies beyond cannot be read",
+            device.name,
+            device.size,
+            need,
+        )
+
+
+def _log_state(device: Device, sb: Superblock, norecovery: bool) -> LogState:
+    """Return the state of the log; refuse a dirty or damaged one unless told to go on."""
+    where = Where(device.name, "log")
+    try:
+        state = xfs_log.state(device, sb)
+    except Corrupt as error:
+        if not norecovery:
+            error.problem += " (mount with -o norecovery to read the filesystem without its log)"
+            raise
+        log.warning("%s; mounted without its log: recent changes may be missing", error)
+        return LogState()
+    if not state.known:
+        log.warning("%s: is external and was not given: whether it is clean is unknown", where)
+    elif not state.clean:
+        missing = "recent changes may be missing, half done or shown under old names"
+        if not norecovery:
+            raise Unsupported(
+                where,
+                f"is dirty (not replayed from block {state.tail_block} to {state.head_block}): "
+                f"{missing}; mount with -o norecovery to read what is on disk all the same",
+            )
+        log.warning("%s: is dirty and was not replayed: %s", where, missing)
+    return state
+
+
+def _find_root(device: Device, sb: Superblock) -> int:
+    """Return the root's inode number where a secondary superblock lacks it: AG 0's first."""
+    geo = as_geometry(sb)
+    return first_inode(Buffers(device, geo), geo)
+
+
+def _arena_for(device: Device, sb: Superblock, slab: str) -> Arena:
+    """Create an arena large enough for all mount structures of `sb`."""
+    present = ags_present(as_geometry(sb), device.size)
+    each = sum(h.record.spec.size + _OBJECT_OVERHEAD_BYTES for h in (AGF, AGI, AGFL))
+    return Arena.create((present * each >> 12) * 5 // 4 + 16, backend=slab)
+
+
+def _publish(
+    device: Device, arena: Arena, sb: Superblock, log_state: LogState, options: MountOptions
+) -> Volume:
+    """Put every mount structure into the arena and return the volume that reads them there."""
+    geo = arena.cache(Geometry).init_once("geometry", **derive(sb))
+    buffers = Buffers(device, geo)
+    present = ags_present(geo, device.size)
+    reporter = _HeaderReporter()
+
+    def headers(header: Header, prefix: str) -> AgHeaders[Record]:
+        rows = header_rows(buffers, geo, header, present, reporter)
+        return AgHeaders(arena.cache(header.record).init_batch(prefix, rows), geo.agcount)
+
+    agf, agi, agfl = headers(AGF, "agf"), headers(AGI, "agi"), headers(AGFL, "agfl")
+    reporter.finish(device.name)
+    return Volume(
+        device,
+        buffers,
+        arena,
+        _single(arena, "superblock", sb),
+        geo,
+        _single(arena, "log", log_state),
+        _single(arena, "options", options),
+        cast(AgHeaders[Agf], agf),
+        cast(AgHeaders[Agi], agi),
+        cast(AgHeaders[Agfl], agfl),
+    )
+
+
+def _single(arena: Arena, name: str, values: R) -> R:
+    """Publish a record there is one of."""
+    return arena.cache(type(values)).init_once(name, **values.asdict())
+
+
+class _HeaderReporter:
+    """Logs damaged AG headers, but not a hundred thousand lines of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: ImageError) -> None:
+        self.count += 1
+        if self.count <= _HEADER_REPORTS:
+            log.warning("%s", error)
+
+    def finish(self, image: str) -> None:
+        """Log how many lines were left out."""
+        if self.count > _HEADER_REPORTS:
+            log.warning("%s: %d AG headers are damaged in all", image, self.count)
+
+
+def _verify_root(mounted: Mount) -> None:
+    """Raise unless the root inode is a sound directory: nothing can be served without."""
+    ino = mounted.geo.rootino
+    root = mounted.inodes.get(ino)
+    if root.mode >> 12 != 4:
+        raise Corrupt(
+            mounted.where(f"inode {ino}", field="mode"),
+            "the root must be a directory",
+            found=f"0o{root.mode:o}",
+        )
