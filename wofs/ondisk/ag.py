@@ -48,9 +48,15 @@ class Agf(Record):
     freeblks = u32(52, "free blocks", unit="fsblocks", rules=[Le("length")])
     longest = u32(56, "longest free extent", unit="fsblocks", rules=[Le("freeblks")])
     btreeblks = u32(60, "blocks of the free-space trees", unit="fsblocks")
-    uuid = raw(64, 16, "identity of the filesystem's metadata", show=UUID, rules=[
-        Eq(ctx.meta_uuid),
-    ])
+    uuid = raw(
+        64,
+        16,
+        "identity of the filesystem's metadata",
+        show=UUID,
+        rules=[
+            Eq(ctx.meta_uuid),
+        ],
+    )
     rmap_blocks = u32(80, "blocks of the owner tree", unit="fsblocks")
     refcount_blocks = u32(84, "blocks of the share tree", unit="fsblocks")
     refcount_root = u32(88, "root of the share tree", unit="agbno")
@@ -68,17 +74,28 @@ class Agi(Record):
     seqno = u32(8, "index of this AG", unit="agno", rules=[Eq(ctx.agno)])
     length = u32(12, "blocks of this AG", unit="fsblocks", rules=[Eq(ctx.ag_length)])
     count = u32(16, "allocated inodes")
-    root = u32(20, "root of the inode tree", unit="agbno", rules=[
-        Between(ctx.first_block, ctx.last_block),
-    ])
+    root = u32(
+        20,
+        "root of the inode tree",
+        unit="agbno",
+        rules=[
+            Between(ctx.first_block, ctx.last_block),
+        ],
+    )
     level = u32(24, "height of the inode tree", rules=[Between(1, ctx.max_level)])
     freecount = u32(28, "free inodes among them", rules=[Le("count")])
     newino = u32(32, "last allocated chunk", unit="agino")
     dirino = u32(36, "unused", show=HEX)
     unlinked = array_u32(40, AGI_UNLINKED_BUCKETS, "heads of the unlinked lists", show=HEX)
-    uuid = raw(296, 16, "identity of the filesystem's metadata", show=UUID, rules=[
-        Eq(ctx.meta_uuid),
-    ])
+    uuid = raw(
+        296,
+        16,
+        "identity of the filesystem's metadata",
+        show=UUID,
+        rules=[
+            Eq(ctx.meta_uuid),
+        ],
+    )
     crc = crc32c(312)
     lsn = u64(320, "log sequence number of the last write", show=HEX)
     free_root = u32(328, "root of the free inode tree", unit="agbno")
@@ -93,9 +110,15 @@ class Agfl(Record):
 
     magicnum = u32(0, "identifies the block", show=HEX, rules=[Eq(0x5841464C)])
     seqno = u32(4, "index of this AG", unit="agno", rules=[Eq(ctx.agno)])
-    uuid = raw(8, 16, "identity of the filesystem's metadata", show=UUID, rules=[
-        Eq(ctx.meta_uuid),
-    ])
+    uuid = raw(
+        8,
+        16,
+        "identity of the filesystem's metadata",
+        show=UUID,
+        rules=[
+            Eq(ctx.meta_uuid),
+        ],
+    )
     lsn = u64(24, "log sequence number of the last write", show=HEX)
     crc = crc32c(32)
 

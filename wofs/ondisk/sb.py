@@ -28,16 +28,20 @@ SB_MAGIC = b"XFSB"
 NULL_FSINO = (1 << 64) - 1
 
 
-@record(
-    "superblock", size=304, magic=SB_MAGIC, source="xfs_format.h: struct xfs_dsb"
-)
+@record("superblock", size=304, magic=SB_MAGIC, source="xfs_format.h: struct xfs_dsb")
 class Superblock(Record):
     """Geometry, features and counters of the whole filesystem."""
 
     magicnum = u32(0, "identifies the block", show=HEX, rules=[Eq(0x58465342)])
-    blocksize = u32(4, "filesystem block size", unit="bytes", rules=[
-        PowerOfTwo(), Between(512, 65536),
-    ])
+    blocksize = u32(
+        4,
+        "filesystem block size",
+        unit="bytes",
+        rules=[
+            PowerOfTwo(),
+            Between(512, 65536),
+        ],
+    )
     dblocks = u64(8, "blocks of the data device", unit="fsblocks", rules=[Ge(1)])
     rblocks = u64(16, "blocks of the realtime device", unit="fsblocks")
     rextents = u64(24, "extents of the realtime device")
@@ -52,9 +56,16 @@ class Superblock(Record):
     rbmblocks = u32(92, "blocks of the realtime bitmap", unit="fsblocks")
     logblocks = u32(96, "blocks of the log", unit="fsblocks")
     versionnum = u16(100, "version in the low four bits, features above", show=HEX)
-    sectsize = u16(102, "sector size", unit="bytes", rules=[
-        PowerOfTwo(), Between(512, 32768), Le("blocksize"),
-    ])
+    sectsize = u16(
+        102,
+        "sector size",
+        unit="bytes",
+        rules=[
+            PowerOfTwo(),
+            Between(512, 32768),
+            Le("blocksize"),
+        ],
+    )
     inodesize = u16(104, "inode size", unit="bytes", rules=[PowerOfTwo(), Between(256, 2048)])
     inopblock = u16(106, "inodes in a block")
     fname = raw(108, 12, "label", show=TEXT)

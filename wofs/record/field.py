@@ -93,9 +93,7 @@ class Field:
         return f"{value:#x}" if self.show == HEX else str(value)
 
 
-def _int(
-    code: str, offset: int, text: str, unit: str, show: str, rules: Sequence[Rule]
-) -> int:
+def _int(code: str, offset: int, text: str, unit: str, show: str, rules: Sequence[Rule]) -> int:
     return cast(int, Declaration(offset, code, text, 1, unit, show, tuple(rules)))
 
 
@@ -129,9 +127,7 @@ def i64(offset: int, text: str, unit: str = "", show: str = DEC, rules: Sequence
     return _int("q", offset, text, unit, show, rules)
 
 
-def raw(
-    offset: int, count: int, text: str, show: str = HEX, rules: Sequence[Rule] = ()
-) -> bytes:
+def raw(offset: int, count: int, text: str, show: str = HEX, rules: Sequence[Rule] = ()) -> bytes:
     """Declare a field of `count` plain bytes."""
     return cast(bytes, Declaration(offset, "s", text, count, "", show, tuple(rules)))
 
@@ -140,9 +136,7 @@ def array_u32(
     offset: int, count: int, text: str, show: str = DEC, rules: Sequence[Rule] = ()
 ) -> tuple[int, ...]:
     """Declare an array of `count` unsigned 32-bit items."""
-    return cast(
-        tuple[int, ...], Declaration(offset, "I", text, count, "", show, tuple(rules))
-    )
+    return cast(tuple[int, ...], Declaration(offset, "I", text, count, "", show, tuple(rules)))
 
 
 def crc32c(offset: int, text: str = "CRC32C of the structure, this field taken as zero") -> int:
@@ -152,6 +146,4 @@ def crc32c(offset: int, text: str = "CRC32C of the structure, this field taken a
 
 def bits(high: int, low: int, text: str, unit: str = "", rules: Sequence[Rule] = ()) -> int:
     """Declare bits `high`..`low` (0 is the last bit) of a bit-packed big-endian record."""
-    return cast(
-        int, Declaration(0, "Q", text, 1, unit, DEC, tuple(rules), bits=(high, low))
-    )
+    return cast(int, Declaration(0, "Q", text, 1, unit, DEC, tuple(rules), bits=(high, low)))

@@ -150,8 +150,17 @@ def _fields(cls: type) -> tuple[Field, ...]:
         if not isinstance(d, Declaration):
             continue
         field = Field(
-            name, d.offset, d.code, d.count, d.help, d.unit, d.show, d.rules,
-            d.little, d.crc, d.bits,
+            name,
+            d.offset,
+            d.code,
+            d.count,
+            d.help,
+            d.unit,
+            d.show,
+            d.rules,
+            d.little,
+            d.crc,
+            d.bits,
         )
         if d.offset == NEXT:
             end = fields[-1].offset + fields[-1].size if fields else 0
@@ -197,9 +206,7 @@ def _build(cls: type[R], spec: RecordSpec) -> type[R]:
     }
     space["__slots__"] = tuple(names)
     space["spec"] = spec
-    space["_fixups"] = tuple(
-        (i, f) for i, f in enumerate(spec.fields) if f.is_array or f.little
-    )
+    space["_fixups"] = tuple((i, f) for i, f in enumerate(spec.fields) if f.is_array or f.little)
     space["__init__"] = _make_init(spec)
     if not spec.fields[0].bits:
         space["_struct"] = struct.Struct(_format(list(spec.fields), 0, spec.size))

@@ -148,8 +148,8 @@ def _refuse_features(sb: Superblock, where: Where) -> None:
     unknown = sb.features_incompat & ~(feat.INCOMPAT_READ | feat.INCOMPAT_NEEDSREPAIR)
     if unknown:
         bit = unknown.bit_length() - 1
-        name = feat.INCOMPAT.get(bit, "unknown")
-        raise Unsupported(where, f"needs feature {name} (incompat bit {bit}), not supported")
+        name = f"feature {feat.INCOMPAT[bit]}" if bit in feat.INCOMPAT else "an unknown feature"
+        raise Unsupported(where, f"needs {name} (incompat bit {bit}), not supported")
     if sb.features_incompat & feat.INCOMPAT_NEEDSREPAIR:
         raise Unsupported(
             where, "is marked as needing repair (incompat bit 4): run xfs_repair on a copy first"
