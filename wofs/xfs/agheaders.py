@@ -118,3 +118,10 @@ def _context(geo: Geometry, agno: int) -> dict[str, object]:
         "first_block": geo.ag_header_blocks,
         "last_block": length - 1,
     }
+
+
+def read_agi(buffers: Buffers, geo: Geometry, agno: int) -> Agi:
+    """Return the verified AGI of one AG, decoded outside the slab (before it exists)."""
+    daddr = agb_to_daddr(geo, agno, 0) + AGI.sector * (geo.sectsize >> 9)
+    row = _one(buffers, AGI, daddr, geo.sectsize, _context(geo, agno))
+    return Agi(**dict(zip((f.name for f in Agi.spec.fields), row, strict=True)))

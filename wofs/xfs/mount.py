@@ -25,7 +25,7 @@ from wofs.ondisk.sb import NULL_FSINO, Superblock
 from wofs.record import Record
 from wofs.slab import Arena
 from wofs.xfs import log as xfs_log
-from wofs.xfs.agheaders import AGF, AGFL, AGI, AgHeaders, Header, ags_present, header_rows
+from wofs.xfs.agheaders import AGF, AGFL, AGI, AgHeaders, Header, ags_present, header_rows, read_agi
 from wofs.xfs.buffer import Buffers
 from wofs.xfs.geometry import Geometry, as_geometry, derive
 from wofs.xfs.options import MountOptions, mount_options
@@ -129,7 +129,8 @@ def _log_state(device: Device, sb: Superblock, norecovery: bool) -> LogState:
 def _find_root(device: Device, sb: Superblock) -> int:
     """Return the root's inode number where a secondary superblock lacks it: AG 0's first."""
     geo = as_geometry(sb)
-    return first_inode(Buffers(device, geo), geo)
+    buffers = Buffers(device, geo)
+    return first_inode(buffers, geo, read_agi(buffers, geo, 0))
 
 
 def _arena_for(device: Device, sb: Superblock, slab: str) -> Arena:

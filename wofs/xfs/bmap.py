@@ -1,0 +1,200 @@
+"""Extent maps: a fork's extents, flattened, verified and found by bisection.
+
+Source: `xfs_bmap_btree.c: xfs_bmbt_disk_get_all`, `xfs_bmap.c: xfs_bmap_validate_extent`,
+`xfs_inode_fork.c: xfs_iformat_btree`.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Literal
+
+from wofs.errors import BadField, ImageError, Unsupported
+from wofs.ondisk import inode as disk
+from wofs.xfs.btree import BMBT, leaves
+from wofs.xfs.cache import Cache
+from wofs.xfs.geometry import MAX_TREE_LEVEL
+from wofs.xfs.inode import Inode
+from wofs.xfs.volume import Volume
+
+CACHED_EXTENTS = 1 << 20
+"""Most extents kept over all maps, 32 bytes each; the map in use is always kept."""
+
+MAX_STARTOFF = (1 << 54) - 1
+_COUNT_MASK = (1 << 21) - 1
+_LOW_BLOCK_BITS = 43
+
+Fork = Literal["data", "attr"]
+Extent = tuple[int, int, int, bool]
+"""(fileoff, fsblock, count, unwritten): where in the file, where on the device, how long."""
+
+
+class ExtentMap:
+    """The extents of one fork in columns, ordered by file offset."""
+
+    __slots__ = ("count", "fsblock", "startoff", "unwritten")
+
+    def __init__(self) -> None:
+        self.startoff = array("Q")
+        self.fsblock = array("Q")
+        self.count = array("L")
+        self.unwritten = bytearray()
+
+    def __len__(self) -> int:
+        return len(self.startoff)
+
+    def __iter__(self) -> Iterator[Extent]:
+        flags = map(bool, self.unwritten)
+        return zip(self.startoff, self.fsblock, self.count, flags, strict=True)
+
+    def find(self, fileoff: int) -> int:
+        """Return the index of the last extent that starts at or before `fileoff`, or -1."""
+        return bisect_right(self.startoff, fileoff) - 1
+
+    def block_at(self, fileoff: int) -> int | None:
+        """Return the fsblock that holds block `fileoff` of the file; None in a hole."""
+        at = self.find(fileoff)
+        if at < 0 or fileoff - self.startoff[at] >= self.count[at]:
+            return None
+        return self.fsblock[at] + fileoff - self.startoff[at]
+
+    @property
+    def end(self) -> int:
+        """The first file block after the last extent; 0 if there is none."""
+        return self.startoff[-1] + self.count[-1] if len(self) else 0
+
+
+class Maps:
+    """The extent maps of a mounted image, read when first needed."""
+
+    def __init__(self, vol: Volume) -> None:
+        self._vol = vol
+        self._cache: Cache[tuple[int, Fork], ExtentMap] = Cache(CACHED_EXTENTS)
+
+    def extents(self, inode: Inode, fork: Fork = "data") -> ExtentMap:
+        """Return the verified extents of a fork; an empty map for a local one.
+
+        Raises the `ImageError` that says what is wrong, and Unsupported for data on the
+        realtime device.
+        """
+        key = (inode.ino, fork)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._read(inode, fork)
+            self._cache.put(key, found, len(found) + 1)
+        return found
+
+    def _read(self, inode: Inode, fork: Fork) -> ExtentMap:
+        data = fork == "data"
+        if data and inode.is_realtime:
+            where = self._vol.where(f"inode {inode.ino}", field="flags")
+            raise Unsupported(where, "its data lies on a realtime device, not supported")
+        fmt = inode.format if data else inode.aformat
+        raw = inode.dfork if data else inode.afork
+        total = inode.nextents if data else inode.anextents
+        collector = _Collector(self._vol, inode, fork)
+        if fmt == disk.FMT_EXTENTS:
+            collector.add(raw, 0, total, "inode")
+        elif fmt == disk.FMT_BTREE:
+            self._read_tree(collector, raw, inode)
+        collector.finish(total if fmt != disk.FMT_LOCAL else 0)
+        return collector.map
+
+    def _read_tree(self, collector: _Collector, raw: bytes, inode: Inode) -> None:
+        """Collect the leaves of a btree whose root lies in the fork."""
+        geo = self._vol.geo
+        level, numrecs = int.from_bytes(raw[:2], "big"), int.from_bytes(raw[2:4], "big")
+        maxrecs = (len(raw) - 4) // 16
+        if not 1 <= level <= MAX_TREE_LEVEL:
+            raise collector.bad("bmdr level", f"1 to {MAX_TREE_LEVEL}", level)
+        if not 1 <= numrecs <= maxrecs:
+            raise collector.bad("bmdr numrecs", f"1 to {maxrecs}", numrecs)
+        at = 4 + 8 * maxrecs
+        roots = [int.from_bytes(raw[p : p + 8], "big") for p in range(at, at + 8 * numrecs, 8)]
+        obj = f"inode {inode.ino} {collector.fork} fork"
+        walk = leaves(self._vol.buffers, geo, BMBT, roots, level - 1, inode.ino, obj)
+        for block, count in walk:
+            collector.add(block.data, BMBT.header, count, block.obj)
+
+
+class _Collector:
+    """Gathers records in order into a map, verifying each."""
+
+    def __init__(self, vol: Volume, inode: Inode, fork: Fork) -> None:
+        self.vol = vol
+        self.inode = inode
+        self.fork = fork
+        self.map = ExtentMap()
+        self.blocks = 0
+
+    def add(self, buf: bytes, offset: int, count: int, place: str) -> None:
+        """Add `count` records that lie at `offset` of `buf`, read from `place`."""
+        geo = self.vol.geo
+        agblklog, agcount = geo.agblklog, geo.agcount
+        agblocks, ag_mask, first = geo.agblocks, geo.ag_mask, geo.ag_header_blocks
+        last_ag, last_blocks = agcount - 1, geo.last_ag_blocks
+        log_start, log_end = geo.logstart, geo.logstart + geo.logblocks
+        may_be_unwritten = self.fork == "data" and self.inode.type == 8
+        out, end, blocks = self.map, self.map.end, self.blocks
+        words = array("Q", buf[offset : offset + 16 * count])
+        if sys.byteorder == "little":
+            words.byteswap()
+        for high, low in zip(words[::2], words[1::2], strict=True):
+            startoff = high >> 9 & MAX_STARTOFF
+            fsblock = (high & 0x1FF) << _LOW_BLOCK_BITS | low >> 21
+            length = low & _COUNT_MASK
+            agno, agbno = fsblock >> agblklog, fsblock & ag_mask
+            room = agblocks if agno < last_ag else last_blocks
+            if (
+                startoff < end
+                or not length
+                or agno > last_ag
+                or agbno < first
+                or agbno + length > room
+                or (fsblock < log_end and log_start < fsblock + length and log_start)
+                or (high >> 63 and not may_be_unwritten)
+                or startoff + length > MAX_STARTOFF
+            ):
+                raise self._why(place, startoff, fsblock, length, end, bool(high >> 63))
+            end = startoff + length
+            blocks += length
+            out.startoff.append(startoff)
+            out.fsblock.append(fsblock)
+            out.count.append(length)
+            out.unwritten.append(high >> 63)
+        self.blocks = blocks
+
+    def _why(
+        self, place: str, startoff: int, fsblock: int, length: int, end: int, unwritten: bool
+    ) -> ImageError:
+        """Return the error that names the rule an extent broke."""
+        name = f"extent {len(self.map)}"
+        shown = f"{length} blocks at {fsblock:#x}"
+        if not length:
+            return self.bad(f"{name} blockcount", "at least 1", 0, place)
+        if startoff < end:
+            return self.bad(f"{name} startoff", f"at least {end}", startoff, place)
+        if startoff + length > MAX_STARTOFF:
+            return self.bad(f"{name} startoff", f"to end by {MAX_STARTOFF}", startoff, place)
+        if unwritten and not (self.fork == "data" and self.inode.type == 8):
+            return self.bad(f"{name} state", "written", "unwritten", place)
+        wanted = "inside one AG, beyond its headers and off the log"
+        return self.bad(f"{name} startblock", wanted, shown, place)
+
+    def finish(self, total: int) -> None:
+        """Hold the number of extents and blocks against what the inode says."""
+        if len(self.map) != total:
+            name = "nextents" if self.fork == "data" else "anextents"
+            raise self.bad(name, f"the {len(self.map)} extents that are there", total)
+        if self.blocks > self.inode.nblocks:
+            raise self.bad("nblocks", f"at least {self.blocks} mapped", self.inode.nblocks)
+
+    def bad(self, field: str, expected: object, found: object, place: str = "") -> ImageError:
+        """Return the error for a field of this fork."""
+        obj = f"inode {self.inode.ino} {self.fork} fork"
+        if place and place != "inode":
+            obj = place
+        return BadField(self.vol.where(obj, field=field), "", expected, found)

@@ -1,0 +1,152 @@
+"""The inode btrees: which inode numbers are in use.
+
+A second witness beside the inode itself. A damaged tree costs nothing: it is reported, and
+the inodes' own evidence (magic, number, checksum, mode) stands alone. Source:
+`xfs_ialloc.c: xfs_inobt_check_irec`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from wofs.errors import BadField, ImageError
+from wofs.ondisk.ag import Agi
+from wofs.ondisk.btree import InobtFullRecord, InobtRecord
+from wofs.xfs.btree import INOBT, leaves
+from wofs.xfs.buffer import Block, Buffers
+from wofs.xfs.cache import Cache
+from wofs.xfs.geometry import INODES_PER_CHUNK, Geometry, ag_length
+from wofs.xfs.volume import Volume
+
+CACHED_CHUNKS = 1 << 20
+"""Most chunk records kept over all AGs, 14 bytes each; the AG in use is always kept."""
+
+Chunk = tuple[int, int, int]
+"""(startino, holemask, free) of one record; the free mask has holes set too."""
+
+
+class ChunkTable:
+    """All chunk records of one AG, in columns, ordered by their first inode."""
+
+    __slots__ = ("free", "holemask", "startino")
+
+    def __init__(self) -> None:
+        self.startino = array("I")
+        self.holemask = array("H")
+        self.free = array("Q")
+
+    def __len__(self) -> int:
+        return len(self.startino)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return zip(self.startino, self.holemask, self.free, strict=True)
+
+    def problem(self, agino: int) -> str:
+        """Say why an inode is not in use by this table; "" if it is."""
+        at = bisect_right(self.startino, agino) - 1
+        bit = agino - self.startino[at] if at >= 0 else INODES_PER_CHUNK
+        if bit >= INODES_PER_CHUNK:
+            return "in no chunk of the inode btree"
+        if self.holemask[at] >> (bit >> 2) & 1:
+            return "in a hole of a sparse chunk"
+        if self.free[at] >> bit & 1:
+            return "free by the inode btree"
+        return ""
+
+
+class Inobt:
+    """The inode btrees of all AGs, read when first needed."""
+
+    def __init__(self, vol: Volume) -> None:
+        self._vol = vol
+        self._tables: Cache[int, ChunkTable] = Cache(CACHED_CHUNKS)
+        self._damaged: set[int] = set()
+
+    def table(self, agno: int) -> ChunkTable | None:
+        """Return the chunks of AG `agno`; None where its tree is damaged (then reported)."""
+        found = self._tables.get(agno)
+        if found is not None or agno in self._damaged:
+            return found
+        agi = self._vol.agi[agno]
+        try:
+            if agi is None:
+                table = None
+            else:
+                table = read_chunks(self._vol.buffers, self._vol.geo, agno, agi)
+        except ImageError as error:
+            self._vol.report(error)
+            table = None
+        if table is None:
+            self._damaged.add(agno)
+        else:
+            self._tables.put(agno, table, len(table) + 1)
+        return table
+
+
+def read_chunks(buffers: Buffers, geo: Geometry, agno: int, agi: Agi) -> ChunkTable:
+    """Read and verify every record of one AG's inode btree."""
+    table = ChunkTable()
+    obj = f"inobt {agno}"
+    limit = (ag_length(geo, agno) << geo.inopblog) - 1
+    sparse = bool(geo.has_sparse)
+    align = min(INODES_PER_CHUNK, geo.inopblock)
+    last = -INODES_PER_CHUNK
+    for block, numrecs in leaves(buffers, geo, INOBT, [agi.root], agi.level - 1, agno, obj):
+        for start, hole, count, freecount, free in _records(block, numrecs, sparse):
+            problem = _record_problem(start, hole, count, freecount, free, align)
+            if start - last < INODES_PER_CHUNK:
+                problem = f"overlaps or precedes the record at {last}"
+            if start + INODES_PER_CHUNK - 1 > limit and not hole or start > limit:
+                problem = f"leaves the AG, whose last inode is {limit}"
+            if problem:
+                place = buffers.where(block.obj, block.daddr, len(block.data), "startino")
+                raise BadField(place, f"the record {problem}", found=start)
+            last = start
+            table.startino.append(start)
+            table.holemask.append(hole)
+            table.free.append(free)
+    return table
+
+
+def _records(
+    block: Block, numrecs: int, sparse: bool
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (startino, holemask, count, freecount, free) of a leaf's records."""
+    if sparse:
+        yield from InobtRecord.iter(block.data, INOBT.header, numrecs)  # type: ignore[misc]
+        return
+    for start, freecount, free in InobtFullRecord.iter(block.data, INOBT.header, numrecs):
+        yield start, 0, INODES_PER_CHUNK, freecount, free
+
+
+def _record_problem(
+    start: int, hole: int, count: int, freecount: int, free: int, align: int
+) -> str:
+    """Say which rule a record breaks by itself; "" if none."""
+    if start % align:
+        return f"does not start at a multiple of {align} inodes"
+    missing = hole.bit_count() * 4
+    if count != INODES_PER_CHUNK - missing:
+        return f"counts {count} inodes, its holemask leaves {INODES_PER_CHUNK - missing}"
+    really_free = _without_holes(free, hole).bit_count() if hole else free.bit_count()
+    if freecount != really_free:
+        return f"counts {freecount} free inodes, its mask has {really_free}"
+    return ""
+
+
+def _without_holes(free: int, hole: int) -> int:
+    """Return the free mask of the inodes that exist."""
+    for bit in range(16):
+        if hole >> bit & 1:
+            free &= ~(0xF << bit * 4)
+    return free
+
+
+def first_inode(buffers: Buffers, geo: Geometry, agi: Agi) -> int:
+    """Return the lowest inode of AG 0: mkfs makes the root directory there."""
+    table = read_chunks(buffers, geo, 0, agi)
+    if not len(table):
+        raise BadField(buffers.where("inobt 0"), "has no record: the root cannot be found")
+    return table.startino[0]
