@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -40,6 +40,17 @@ class Cache(Generic[K, V]):
             self._held += weight
             while self._held > self._limit and len(self._values) > 1:
                 self._held -= self._values.popitem(last=False)[1][1]
+
+    def put_all(self, pairs: Iterable[tuple[K, V]]) -> None:
+        """Keep many values of weight 1 at once."""
+        with self._lock:
+            values = self._values
+            for key, value in pairs:
+                if key not in values:
+                    self._held += 1
+                    values[key] = (value, 1)
+            while self._held > self._limit and len(values) > 1:
+                self._held -= values.popitem(last=False)[1][1]
 
     def __len__(self) -> int:
         return len(self._values)

@@ -98,7 +98,7 @@ def read_chunks(buffers: Buffers, geo: Geometry, agno: int, agi: Agi) -> ChunkTa
             problem = _record_problem(start, hole, count, freecount, free, align)
             if start - last < INODES_PER_CHUNK:
                 problem = f"overlaps or precedes the record at {last}"
-            if start + INODES_PER_CHUNK - 1 > limit and not hole or start > limit:
+            if start > limit or (not hole and start + INODES_PER_CHUNK - 1 > limit):
                 problem = f"leaves the AG, whose last inode is {limit}"
             if problem:
                 place = buffers.where(block.obj, block.daddr, len(block.data), "startino")

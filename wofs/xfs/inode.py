@@ -40,8 +40,8 @@ class Inode:
     """
 
     __slots__ = (
-        "aformat",
         "afork",
+        "aformat",
         "anextents",
         "atime_ns",
         "crtime_ns",
@@ -152,6 +152,7 @@ class Inodes:
         places.sort()
         isize = geo.inodesize
         decoder = _Decoder(self._vol, geo)
+        sound: list[tuple[int, Inode]] = []
         for run in _runs(places, isize):
             start = run[0][0]
             data = self._vol.device.pread(start, run[-1][0] + isize - start)
@@ -159,21 +160,31 @@ class Inodes:
                 raw = data[byte - start : byte - start + isize]
                 try:
                     inode = decoder.decode(ino, byte, raw)
-                    self._refuse_unused(inode, byte)
                 except ImageError as error:
                     wanted[ino] = error
                 else:
                     wanted[ino] = inode
-                    self._cache.put(ino, inode)
+                    sound.append((ino, inode))
+        self._refuse_unused(sound, wanted)
+        self._cache.put_all(sound)
 
-    def _refuse_unused(self, inode: Inode, byte: int) -> None:
-        """Raise if the inode btree says that the inode is not in use."""
+    def _refuse_unused(
+        self, sound: list[tuple[int, Inode]], wanted: dict[int, Inode | ImageError | None]
+    ) -> None:
+        """Take from `sound` the inodes that the inode btree says are not in use."""
         geo = self._vol.geo
-        table = self.inobt.table(inode.ino >> geo.agino_log)
-        problem = table.problem(inode.ino & geo.agino_mask) if table is not None else ""
-        if problem:
-            where = self._vol.where(f"inode {inode.ino}", byte >> 9, geo.inodesize)
-            raise BadField(where, f"is {problem}, but something leads to it")
+        log, mask = geo.agino_log, geo.agino_mask
+        tables = {agno: self.inobt.table(agno) for agno in {ino >> log for ino, _ in sound}}
+        unused = []
+        for ino, inode in sound:
+            table = tables[ino >> log]
+            problem = table.problem(ino & mask) if table is not None else ""
+            if problem:
+                where = self._vol.where(f"inode {ino}", ino_to_byte(geo, ino) >> 9, geo.inodesize)
+                wanted[ino] = BadField(where, f"is {problem}, but something leads to it")
+                unused.append((ino, inode))
+        for pair in unused:
+            sound.remove(pair)
 
 
 def _runs(places: list[tuple[int, int]], isize: int) -> Iterable[list[tuple[int, int]]]:

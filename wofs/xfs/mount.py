@@ -9,15 +9,6 @@ from __future__ import annotations
 
 from typing import TypeVar, cast
 
-from wofs.xfs.attr import Attributes
-from wofs.xfs.bmap import Maps
-from wofs.xfs.data import Data
-from wofs.xfs.dir import Directories
-from wofs.xfs.inobt import first_inode
-from wofs.xfs.inode import Inodes
-from wofs.xfs.log import LogState
-from wofs.xfs.symlink import Links
-
 from wofs.device.base import Device
 from wofs.errors import Corrupt, ImageError, Unsupported, Where
 from wofs.ondisk.ag import Agf, Agfl, Agi
@@ -26,10 +17,18 @@ from wofs.record import Record
 from wofs.slab import Arena
 from wofs.xfs import log as xfs_log
 from wofs.xfs.agheaders import AGF, AGFL, AGI, AgHeaders, Header, ags_present, header_rows, read_agi
+from wofs.xfs.attr import Attributes
+from wofs.xfs.bmap import Maps
 from wofs.xfs.buffer import Buffers
+from wofs.xfs.data import Data
+from wofs.xfs.dir import Directories
 from wofs.xfs.geometry import Geometry, as_geometry, derive
+from wofs.xfs.inobt import first_inode
+from wofs.xfs.inode import Inodes
+from wofs.xfs.log import LogState
 from wofs.xfs.options import MountOptions, mount_options
 from wofs.xfs.super import read_super
+from wofs.xfs.symlink import Links
 from wofs.xfs.volume import Volume, log
 
 R = TypeVar("R", bound=Record)
