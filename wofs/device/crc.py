@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import crcmod.predefined  # type: ignore[import-untyped]
+import crcmod.predefined
 
 crc32c_portable: Callable[[bytes], int] = crcmod.predefined.mkPredefinedCrcFun("crc-32c")
 """CRC32C by crcmod: the second opinion of the tests."""
