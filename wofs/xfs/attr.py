@@ -1,0 +1,280 @@
+"""Extended attributes in all forms, under the names the kernel shows.
+
+Source: `xfs_attr_leaf.c: xfs_attr3_leaf_verify, xfs_attr_shortform_verify`,
+`xfs_attr_remote.c: xfs_attr3_rmt_hdr_ok`, `xfs_xattr.c`, `xfs_acl.c`.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+from wofs.errors import BadField, NoXattr, Where
+from wofs.ondisk import attr as disk
+from wofs.ondisk.dir import ATTR_INDEX
+from wofs.ondisk.inode import FMT_BTREE, FMT_EXTENTS, FMT_LOCAL
+from wofs.xfs.bmap import ExtentMap, Maps
+from wofs.xfs.buffer import Block
+from wofs.xfs.dir import index
+from wofs.xfs.dir.hash import da_hashname
+from wofs.xfs.dir.parse import bad
+from wofs.xfs.geometry import fsb_to_daddr
+from wofs.xfs.inode import Inode
+from wofs.xfs.volume import Volume
+
+ACL_NAMES = {
+    b"SGI_ACL_FILE": b"system.posix_acl_access",
+    b"SGI_ACL_DEFAULT": b"system.posix_acl_default",
+}
+_PREFIX = {0: b"user.", disk.ROOT: b"trusted.", disk.SECURE: b"security."}
+_NAMESPACE = {prefix: flags for flags, prefix in _PREFIX.items()}
+_ACL_VERSION = 2
+_ACL_USER, _ACL_GROUP = 0x02, 0x08
+_NO_ID = 0xFFFFFFFF
+
+Attr = tuple[int, bytes, bytes | tuple[int, int]]
+"""(flags, name, value); a remote value is (first attribute block, length)."""
+
+
+class Attributes:
+    """Lists and reads extended attributes."""
+
+    def __init__(self, vol: Volume, maps: Maps) -> None:
+        self._vol = vol
+        self._maps = maps
+
+    def has_any(self, inode: Inode) -> bool:
+        """Whether the inode has an attribute fork that is not empty; reads nothing."""
+        if not inode.forkoff:
+            return False
+        if inode.aformat == FMT_LOCAL:
+            return len(inode.afork) > 2 and inode.afork[2] > 0
+        return inode.anextents > 0
+
+    def names(self, inode: Inode) -> list[bytes]:
+        """Return the full names of all attributes that are shown, ACLs by both their names.
+
+        Raises the `ImageError` of a damaged attribute fork.
+        """
+        out = []
+        for flags, name, _ in self._all(inode):
+            prefix = _PREFIX.get(flags & disk.NAMESPACES)
+            if prefix is None or flags & disk.INCOMPLETE:
+                continue
+            if flags & disk.ROOT and name in ACL_NAMES:
+                out.append(ACL_NAMES[name])
+            out.append(prefix + name)
+        return out
+
+    def get(self, inode: Inode, name: bytes) -> bytes:
+        """Return the value of the attribute with that full name.
+
+        Raises NoXattr, and the `ImageError` of a damaged attribute fork.
+        """
+        for stored, shown in ACL_NAMES.items():
+            if name == shown:
+                return acl_to_xattr(self._value(inode, disk.ROOT, stored, name), self._where(inode))
+        prefix, _, rest = name.partition(b".")
+        namespace = _NAMESPACE.get(prefix + b".")
+        if namespace is None or not rest:
+            raise NoXattr(f"no attribute {name!r}", name)
+        return self._value(inode, namespace, rest, name)
+
+    def _value(self, inode: Inode, namespace: int, stored: bytes, name: bytes) -> bytes:
+        for flags, found, value in self._candidates(inode, stored):
+            if found == stored and flags & (disk.NAMESPACES | disk.INCOMPLETE) == namespace:
+                return value if isinstance(value, bytes) else self._remote(inode, *value)
+        raise NoXattr(f"no attribute {name!r}", name)
+
+    # ---- the forms
+    def _where(self, inode: Inode, block: Block | None = None) -> Where:
+        if block is None:
+            return self._vol.where(f"inode {inode.ino} attr fork")
+        return self._vol.where(block.obj, block.daddr, len(block.data))
+
+    def _all(self, inode: Inode) -> Iterator[Attr]:
+        """Yield every attribute of the fork."""
+        if not self.has_any(inode):
+            return
+        if inode.aformat == FMT_LOCAL:
+            yield from shortform(inode.afork, self._where(inode))
+            return
+        first = index.first_leaf(self._loader(inode), 0, lambda b: self._where(inode, b))
+        for block in self._leaves(inode, first):
+            yield from leaf_entries(block, self._where(inode, block))
+
+    def _candidates(self, inode: Inode, name: bytes) -> Iterator[Attr]:
+        """Yield the attributes whose hash is that of `name` (all of a shortform)."""
+        if not self.has_any(inode) or inode.aformat == FMT_LOCAL:
+            yield from self._all(inode)
+            return
+        hashval = da_hashname(name)
+        first = index.descend(
+            self._loader(inode), 0, hashval, lambda b: self._where(inode, b)
+        )
+        if first is None:
+            return
+        for block in self._leaves(inode, first):
+            yield from leaf_entries(block, self._where(inode, block), hashval)
+            hashes = _hashes(block, self._where(inode, block))
+            if hashes and hashes[-1] > hashval:
+                return
+
+    def _leaves(self, inode: Inode, first: int) -> Iterator[Block]:
+        return index.leaf_chain(self._loader(inode), first, lambda b: self._where(inode, b))
+
+    def _extents(self, inode: Inode) -> ExtentMap:
+        if inode.aformat not in (FMT_EXTENTS, FMT_BTREE):
+            raise BadField(self._where(inode), "has no blocks")
+        return self._maps.extents(inode, "attr")
+
+    def _loader(self, inode: Inode) -> index.Loader:
+        """Return the loader of the fork's index blocks."""
+        extents = self._extents(inode)
+
+        def load(dablk: int) -> Block:
+            fsblock = extents.block_at(dablk)
+            if fsblock is None:
+                raise bad(self._where(inode), "dablk", f"{dablk:#x}", "a mapped block")
+            daddr = fsb_to_daddr(self._vol.geo, fsblock)
+            obj = f"inode {inode.ino} attr block {dablk:#x}"
+            return self._vol.buffers.load(ATTR_INDEX, daddr, obj, inode.ino)
+
+        return load
+
+    def _remote(self, inode: Inode, blkno: int, length: int) -> bytes:
+        """Collect a value that lies in blocks of its own, each with a header."""
+        extents, geo = self._extents(inode), self._vol.geo
+        out = b""
+        while len(out) < length:
+            fsblock = extents.block_at(blkno)
+            if fsblock is None:
+                raise bad(self._where(inode), "valueblk", f"{blkno:#x}", "a mapped block")
+            obj = f"inode {inode.ino} attr value block {blkno:#x}"
+            daddr = fsb_to_daddr(geo, fsblock)
+            block = self._vol.buffers.load(disk.REMOTE, daddr, obj, inode.ino)
+            offset, size = disk.PART(block.data, 0)
+            if offset != len(out):
+                raise bad(self._where(inode, block), "offset", offset, len(out))
+            room = min(len(block.data) - disk.REMOTE_HEADER_BYTES, length - len(out))
+            if size != room:
+                raise bad(self._where(inode, block), "bytes", size, room)
+            out += block.data[disk.REMOTE_HEADER_BYTES : disk.REMOTE_HEADER_BYTES + size]
+            blkno += 1
+        return out
+
+
+def shortform(fork: bytes, where: Where) -> Iterator[Attr]:
+    """Yield the attributes that lie in the inode. Raises BadField."""
+    totsize, count = struct.unpack_from(">HB", fork, 0)
+    if not 4 <= totsize <= len(fork):
+        raise bad(where, "totsize", totsize, f"4 to {len(fork)}")
+    at, out = 4, []
+    for number in range(count):
+        if at + 3 > totsize:
+            raise bad(where, "count", count, f"{number}, which fill the fork")
+        namelen, valuelen, flags = fork[at], fork[at + 1], fork[at + 2]
+        name_end = at + 3 + namelen
+        if not namelen or name_end + valuelen > totsize:
+            raise bad(where, f"attribute {number} namelen", namelen, f"inside {totsize} bytes")
+        _check_flags(flags & ~disk.LOCAL, number, where)
+        name = fork[at + 3 : name_end]
+        out.append((flags, name, fork[name_end : name_end + valuelen]))
+        at = name_end + valuelen
+    if at != totsize:
+        raise bad(where, "totsize", totsize, f"{at}, where the attributes end")
+    yield from out
+
+
+def _check_flags(flags: int, number: int, where: Where) -> None:
+    """Allow one namespace at most and no unknown bit."""
+    namespace = flags & disk.NAMESPACES
+    known = disk.NAMESPACES | disk.LOCAL | disk.INCOMPLETE
+    if flags & ~known or namespace & (namespace - 1):
+        raise bad(where, f"attribute {number} flags", f"{flags:#x}", "one namespace, known bits")
+
+
+def _hashes(block: Block, where: Where) -> list[int]:
+    """Return the hashes of a leaf's entries, verified to be in order."""
+    count, usedbytes, firstused = disk.LEAF_HEADER(block.data, 0)
+    size = len(block.data)
+    firstused = firstused or 65536
+    table_end = disk.LEAF_HEADER_BYTES + 8 * count
+    if not count or table_end > size:
+        raise bad(where, "count", count, f"1 to {(size - disk.LEAF_HEADER_BYTES) // 8}")
+    if not table_end <= firstused <= size:
+        raise bad(where, "firstused", firstused, f"{table_end} to {size}")
+    if usedbytes > size - firstused:
+        raise bad(where, "usedbytes", usedbytes, f"at most {size - firstused}")
+    entries = disk.AttrEntry.iter(block.data, disk.LEAF_HEADER_BYTES, count)
+    hashes = [hashval for hashval, _, _, _ in entries]
+    if any(a > b for a, b in zip(hashes, hashes[1:], strict=False)):
+        raise bad(where, "hashval", "out of order", "hashes in ascending order")
+    return hashes
+
+
+def leaf_entries(block: Block, where: Where, hashval: int | None = None) -> Iterator[Attr]:
+    """Yield a leaf's attributes, or only those with a given hash. Raises BadField."""
+    hashes = _hashes(block, where)
+    low, high = 0, len(hashes)
+    if hashval is not None:
+        low, high = bisect_left(hashes, hashval), bisect_right(hashes, hashval)
+    firstused = disk.LEAF_HEADER(block.data, 0)[2] or 65536
+    table = disk.LEAF_HEADER_BYTES
+    picked = disk.AttrEntry.iter(block.data, table + 8 * low, high - low)
+    for number, (entry_hash, nameidx, flags, _) in enumerate(picked, low):
+        _check_flags(flags, number, where)
+        if not firstused <= nameidx < len(block.data) - 3:
+            expected = f"{firstused} to {len(block.data) - 4}"
+            raise bad(where, f"attribute {number} nameidx", nameidx, expected)
+        name, value = _name_value(block.data, nameidx, flags, number, where)
+        if da_hashname(name) != entry_hash and not flags & disk.PARENT:
+            raise bad(
+                where, f"attribute {number} hashval", f"{entry_hash:#x}", f"{da_hashname(name):#x}"
+            )
+        yield flags, name, value
+
+
+def _name_value(
+    data: bytes, at: int, flags: int, number: int, where: Where
+) -> tuple[bytes, bytes | tuple[int, int]]:
+    """Return the (name, value or its place) of the leaf entry whose name lies at `at`."""
+    if flags & disk.LOCAL:
+        valuelen, namelen = struct.unpack_from(">HB", data, at)
+        start = at + 3
+        end = start + namelen + valuelen
+    else:
+        if at + 9 > len(data):
+            raise bad(where, f"attribute {number} nameidx", at, f"at most {len(data) - 10}")
+        valueblk, valuelen, namelen = struct.unpack_from(">IIB", data, at)
+        start = at + 9
+        end = start + namelen
+    if not namelen or end > len(data):
+        raise bad(where, f"attribute {number} namelen", namelen, "a name inside the block")
+    name = data[start : start + namelen]
+    if flags & disk.LOCAL:
+        return name, data[start + namelen : end]
+    if flags & disk.INCOMPLETE:
+        return name, (0, 0)
+    if not valueblk:
+        raise bad(where, f"attribute {number} valueblk", 0, "a block beyond the first")
+    if not 0 < valuelen <= disk.MAX_VALUE_BYTES:
+        expected = f"1 to {disk.MAX_VALUE_BYTES}"
+        raise bad(where, f"attribute {number} valuelen", valuelen, expected)
+    return name, (valueblk, valuelen)
+
+
+def acl_to_xattr(stored: bytes, where: Where) -> bytes:
+    """Return an ACL in the form of the system.posix_acl_* attributes.
+
+    Source: `xfs_acl.c: xfs_acl_from_disk`, `linux/posix_acl_xattr.h`.
+    """
+    count = int.from_bytes(stored[:4], "big")
+    if len(stored) < 4 or len(stored) - 4 < count * 12:
+        raise bad(where, "acl count", count, f"at most {max(0, len(stored) - 4) // 12}")
+    out = [struct.pack("<I", _ACL_VERSION)]
+    for tag, ident, perm, _ in struct.iter_unpack(">IIHH", stored[4 : 4 + 12 * count]):
+        shown = ident if tag in (_ACL_USER, _ACL_GROUP) else _NO_ID
+        out.append(struct.pack("<HHI", tag & 0xFFFF, perm, shown))
+    return b"".join(out)
