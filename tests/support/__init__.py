@@ -1,0 +1,1 @@
+"""Helpers of the tests: images, manifests through the library, FUSE mounts in a child."""

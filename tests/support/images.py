@@ -1,0 +1,68 @@
+"""The images of `images/`: what there is, and unpacking one to a sparse file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[2] / "images"
+
+_PIECE_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class TestImage:
+    """One image with its recipe; `expected` is "mountable", "dirty" or "refuse"."""
+
+    __test__ = False
+
+    name: str
+    expected: str
+    ending: str
+    size: int
+    sha256: str
+
+    @property
+    def packed(self) -> Path:
+        """Return the compressed image."""
+        return FOLDER / f"{self.name}.img.xz"
+
+    def truth(self, norecovery: bool = False) -> Path:
+        """Return the manifest of the kernel's mount."""
+        return FOLDER / f"{self.name}{'.norecovery' if norecovery else ''}.man.xz"
+
+    def unpack(self, target: Path) -> None:
+        """Write the image to `target`, with holes where it is zero."""
+        part = target.with_suffix(f".{os.getpid()}")
+        with lzma.open(self.packed) as source, part.open("wb") as f:
+            while piece := source.read(_PIECE_BYTES):
+                if piece.strip(b"\0"):
+                    f.write(piece)
+                else:
+                    f.seek(len(piece), os.SEEK_CUR)
+            f.truncate(self.size)
+        part.replace(target)  # whole or not there: two workers may unpack the same
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _load(recipe: Path) -> TestImage:
+    facts = json.loads(recipe.read_text())
+    return TestImage(*(facts[k] for k in ("name", "expected", "ending", "bytes", "sha256")))
+
+
+IMAGES = {image.name: image for image in map(_load, sorted(FOLDER.glob("*.json")))}
+"""All images by name."""
+
+
+def names(expected: str) -> list[str]:
+    """Return the names of the images of which `expected` is expected."""
+    return [image.name for image in IMAGES.values() if image.expected == expected]
