@@ -130,7 +130,7 @@ def test_the_polite_ways_to_write_are_refused(arena: Arena) -> None:
         with pytest.raises(AttributeError):
             delattr(handle, name)
     with pytest.raises(TypeError):
-        type(handle).first = 0  # type: ignore[misc,assignment]
+        type(handle).first = 0
     with pytest.raises(TypeError):
         type(handle)()
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):

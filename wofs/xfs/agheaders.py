@@ -39,7 +39,7 @@ class AgHeaders(Sequence[H | None], Generic[H]):
     """The handles of one header type by agno; None where that AG's header is damaged."""
 
     def __init__(self, handles: Sequence[H], agcount: int) -> None:
-        self._handles = handles
+        self._handles: Sequence[H] = handles
         self._agcount = agcount
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ Source: `xfs_attr_leaf.c: xfs_attr3_leaf_verify, xfs_attr_shortform_verify`,
 
 from __future__ import annotations
 
+import itertools
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -209,7 +210,7 @@ def _hashes(block: Block, where: Where) -> list[int]:
         raise bad(where, "usedbytes", usedbytes, f"at most {size - firstused}")
     entries = disk.AttrEntry.iter(block.data, disk.LEAF_HEADER_BYTES, count)
     hashes = [hashval for hashval, _, _, _ in entries]
-    if any(a > b for a, b in zip(hashes, hashes[1:], strict=False)):
+    if any(a > b for a, b in itertools.pairwise(hashes)):
         raise bad(where, "hashval", "out of order", "hashes in ascending order")
     return hashes
 

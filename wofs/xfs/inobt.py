@@ -115,7 +115,7 @@ def _records(
 ) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (startino, holemask, count, freecount, free) of a leaf's records."""
     if sparse:
-        yield from InobtRecord.iter(block.data, INOBT.header, numrecs)  # type: ignore[misc]
+        yield from InobtRecord.iter(block.data, INOBT.header, numrecs)
         return
     for start, freecount, free in InobtFullRecord.iter(block.data, INOBT.header, numrecs):
         yield start, 0, INODES_PER_CHUNK, freecount, free

@@ -7,7 +7,7 @@ lives in the bounded caches of the services.
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from wofs.device.base import Device
 from wofs.errors import Corrupt, ImageError, Unsupported, Where
@@ -16,7 +16,17 @@ from wofs.ondisk.sb import NULL_FSINO, Superblock
 from wofs.record import Record
 from wofs.slab import Arena
 from wofs.xfs import log as xfs_log
-from wofs.xfs.agheaders import AGF, AGFL, AGI, AgHeaders, Header, ags_present, header_rows, read_agi
+from wofs.xfs.agheaders import (
+    AGF,
+    AGFL,
+    AGI,
+    AgHeaders,
+    H,
+    Header,
+    ags_present,
+    header_rows,
+    read_agi,
+)
 from wofs.xfs.attr import Attributes
 from wofs.xfs.bmap import Maps
 from wofs.xfs.buffer import Buffers
@@ -148,11 +158,12 @@ def _publish(
     present = ags_present(geo, device.size)
     reporter = _HeaderReporter()
 
-    def headers(header: Header, prefix: str) -> AgHeaders[Record]:
+    def headers(header: Header, record: type[H]) -> AgHeaders[H]:
         rows = header_rows(buffers, geo, header, present, reporter)
-        return AgHeaders(arena.cache(header.record).init_batch(prefix, rows), geo.agcount)
+        handles = arena.cache(record).init_batch(header.kind.name, rows)
+        return AgHeaders(handles, geo.agcount)
 
-    agf, agi, agfl = headers(AGF, "agf"), headers(AGI, "agi"), headers(AGFL, "agfl")
+    agf, agi, agfl = headers(AGF, Agf), headers(AGI, Agi), headers(AGFL, Agfl)
     reporter.finish(device.name)
     return Volume(
         device,
@@ -162,9 +173,9 @@ def _publish(
         geo,
         _single(arena, "log", log_state),
         _single(arena, "options", options),
-        cast(AgHeaders[Agf], agf),
-        cast(AgHeaders[Agi], agi),
-        cast(AgHeaders[Agfl], agfl),
+        agf,
+        agi,
+        agfl,
     )
 
 

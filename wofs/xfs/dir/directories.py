@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from wofs.errors import BadField, NotDir, NotFound, Where
 from wofs.ondisk import dir as disk
 from wofs.ondisk.inode import FMT_LOCAL
+from wofs.ondisk.kind import Kind
 from wofs.xfs.bmap import ExtentMap, Maps
 from wofs.xfs.buffer import Block, Run
 from wofs.xfs.cache import Cache
@@ -148,7 +149,7 @@ class Directories:
             raise bad(where, "magic", "0x58444233 (single block)", "0x58444433 (data)")
         return block
 
-    def _load(self, inode: Inode, dablk: int, kind: disk.Kind) -> Block:
+    def _load(self, inode: Inode, dablk: int, kind: Kind) -> Block:
         """Load and prove the directory block that starts at file block `dablk`."""
         geo = self._vol.geo
         runs = _runs(self._maps.extents(inode), dablk, geo.dirblk_fsbs)

@@ -6,6 +6,7 @@ descent is bounded by the level, every walk along siblings by a visited set.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import sys
 from array import array
@@ -34,7 +35,7 @@ def pairs(block: Block, where: Where) -> tuple[array[int], array[int]]:
     if sys.byteorder == "little":
         words.byteswap()
     hashes = words[::2]
-    if any(a > b for a, b in zip(hashes, hashes[1:], strict=False)):
+    if any(a > b for a, b in itertools.pairwise(hashes)):
         raise bad(where, "hashval", "out of order", "hashes in ascending order")
     return hashes, words[1::2]
 

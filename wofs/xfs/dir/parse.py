@@ -40,7 +40,7 @@ def data_end(block: Block, where: Where) -> int:
     size = len(block.data)
     if block.magic != MAGIC_BLOCK:
         return size
-    (count,) = _U32(block.data, size - BLOCK_TAIL_BYTES)
+    count: int = _U32(block.data, size - BLOCK_TAIL_BYTES)[0]
     most = (size - DATA_HEADER_BYTES - BLOCK_TAIL_BYTES) // _LEAF_ENTRY_BYTES
     if count > most:
         raise bad(where, "tail count", count, f"at most {most}")
@@ -89,7 +89,7 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
 
 def _free_length(data: bytes, at: int, end: int, where: Where) -> int:
     """Return the length of the free entry at `at`."""
-    (length,) = _U16(data, at + 2)
+    length: int = _U16(data, at + 2)[0]
     if length < 8 or length & 7 or at + length > end:
         raise bad(where, f"free entry at {at} length", length, f"a multiple of 8 to {end - at}")
     (tag,) = _U16(data, at + length - 2)
