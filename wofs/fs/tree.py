@@ -1,0 +1,198 @@
+"""The tree of directories, with the rules that join an entry to its inode.
+
+What one directory or one inode cannot know by itself is verified here: that an entry's file
+type is its inode's, that what a name leads to is linked, and that every directory has one
+place only (its '..' is the directory it was reached from). That last rule makes loops
+impossible to enter: each directory has one parent, and the root has no name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from wofs.errors import BadField, ImageError
+from wofs.fs.stat import DIR, TYPE_NAMES
+from wofs.ondisk.dir import FT_UNKNOWN, MODE_OF_FTYPE
+from wofs.xfs.dir import Entry
+from wofs.xfs.inode import Inode
+from wofs.xfs.mount import Mount
+
+OnError = Callable[[ImageError], object]
+
+_MOST_DAMAGED = 10_000
+"""Damaged blocks of one directory after which its listing ends."""
+
+
+class Batch:
+    """The entries of one directory block; their inodes are read together, when first asked for.
+
+    `names` maps the inode numbers of subdirectories seen so far to their name; the batches of
+    one listing share it.
+    """
+
+    __slots__ = ("_inodes", "_names", "_tree", "directory", "entries")
+
+    def __init__(
+        self, tree: Tree, directory: Inode, entries: list[Entry], names: dict[int, bytes]
+    ) -> None:
+        self._tree = tree
+        self.directory = directory
+        self.entries = entries
+        self._names = names
+        self._inodes: list[Inode | ImageError] | None = None
+
+    def inode(self, index: int) -> Inode:
+        """Return the verified inode of entry `index`; raises the `ImageError` of a damaged one."""
+        found = self.inodes()[index]
+        if isinstance(found, ImageError):
+            raise found.with_traceback(None)
+        return found
+
+    def inodes(self) -> list[Inode | ImageError]:
+        """Return for each entry its inode, or what is wrong with it."""
+        if self._inodes is None:
+            self._inodes = self._load()
+        return self._inodes
+
+    def _load(self) -> list[Inode | ImageError]:
+        tree, directory, names = self._tree, self.directory, self._names
+        found = tree.mount.inodes.get_many([entry[1] for entry in self.entries])
+        for at, (entry, inode) in enumerate(zip(self.entries, found, strict=True)):
+            if isinstance(inode, ImageError):
+                continue
+            problem = tree.problem(directory, entry, inode)
+            if problem is None and inode.type == DIR:
+                first = names.setdefault(inode.ino, entry[3])
+                if first != entry[3]:
+                    problem = tree.bad(
+                        directory, entry, "names", f"directory {inode.ino} a second time"
+                    )
+            if problem is not None:
+                found[at] = problem
+        return found
+
+
+class Tree:
+    """The directories of a mounted image, entries held against inodes."""
+
+    def __init__(self, mount: Mount) -> None:
+        self.mount = mount
+
+    def root(self) -> Inode:
+        """Return the root directory."""
+        return self.mount.inodes.get(self.mount.geo.rootino)
+
+    def child(self, directory: Inode, name: bytes) -> Inode:
+        """Return the inode that `name` leads to from `directory`.
+
+        Raises NotFound, NotDir, and the `ImageError` of whatever is damaged on the way.
+        """
+        entry = self._entry(directory, name)
+        inode = self.mount.inodes.get(entry[1])
+        problem = self.problem(directory, entry, inode)
+        if problem is not None:
+            raise problem
+        if inode.type == DIR:
+            self.enter(directory.ino, inode)
+        return inode
+
+    def _entry(self, directory: Inode, name: bytes) -> Entry:
+        """Find an entry by its hash; by reading all of them where the index is damaged."""
+        try:
+            return self.mount.dirs.lookup(directory, name)
+        except ImageError as error:
+            for batch in self.listing(directory, lambda _: None):
+                for entry in batch.entries:
+                    if entry[3] == name:
+                        self.mount.report(error)
+                        return entry
+            raise
+
+    def listing(self, directory: Inode, on_error: OnError | None = None) -> Iterator[Batch]:
+        """Yield the entries of a directory block by block, in the directory's order.
+
+        A damaged block costs its own entries: `on_error` is told, or, without it, the first
+        error is raised when all that is sound was delivered. Raises NotDir.
+        """
+        errors: list[ImageError] = []
+        names: dict[int, bytes] = {}
+        after, said, repeats = 0, "", 0
+        while len(errors) < _MOST_DAMAGED:
+            try:
+                entries = self.mount.dirs.batch(directory, after)
+            except ImageError as error:
+                repeats = repeats + 1 if str(error) == said else 0
+                if not repeats:
+                    said = str(error)
+                    errors.append(error)
+                    if on_error is not None:
+                        on_error(error)
+                after = self._next_block(directory, after) if repeats < 2 else 0
+                if not after:
+                    break
+                continue
+            if not entries:
+                break
+            yield Batch(self, directory, entries, names)
+            after = entries[-1][0]
+        if errors and on_error is None:
+            raise errors[0]
+
+    def _next_block(self, directory: Inode, after: int) -> int:
+        """Return a cookie just before the next mapped block of a directory; 0 if none is left.
+
+        The same damage may be met twice on the way: once behind the last sound entry, once at
+        the damaged block itself.
+        """
+        geo = self.mount.geo
+        size = geo.dirblksize
+        want = (after << 3) // size + 1
+        try:
+            extents = self.mount.maps.extents(directory)
+        except ImageError:
+            return 0
+        per = geo.dirblk_fsbs
+        if extents.block_at(want * per) is None:
+            at = extents.find(want * per) + 1
+            if at >= len(extents):
+                return 0
+            want = extents.startoff[at] // per
+        return want * size >> 3 if want * size < directory.size else 0
+
+    def enter(self, parent: int, directory: Inode) -> None:
+        """Verify that `directory` belongs where it was reached: below inode `parent`.
+
+        Raises BadField for a loop, a second place, a wrong '..', and what else is damaged.
+        """
+        where = self.mount.where(f"directory {directory.ino}", field="'..' inumber")
+        if directory.ino == self.mount.geo.rootino:
+            where = self.mount.where(f"directory {parent}", field="inumber")
+            raise BadField(where, "the root directory has a name: a loop", found=directory.ino)
+        found = self.mount.dirs.parent(directory)
+        if found != parent:
+            raise BadField(where, "a loop or a second place", parent, found)
+
+    def problem(self, directory: Inode, entry: Entry, inode: Inode) -> ImageError | None:
+        """Return what is wrong between an entry and the inode it leads to, or None."""
+        ftype = entry[2]
+        if ftype != FT_UNKNOWN and MODE_OF_FTYPE.get(ftype) != inode.mode >> 12:
+            shown = TYPE_NAMES.get(MODE_OF_FTYPE.get(ftype, -1), str(ftype))
+            return self.bad(
+                directory, entry, "ftype", shown, f"{TYPE_NAMES[inode.type]} (inode {inode.ino})"
+            )
+        if not inode.nlink:
+            return BadField(
+                self.mount.where(f"inode {inode.ino}", field="nlink"),
+                f"directory {directory.ino} names it",
+                "at least 1",
+                0,
+            )
+        return None
+
+    def bad(
+        self, directory: Inode, entry: Entry, field: str, found: str, expected: object = None
+    ) -> BadField:
+        """Return the error for an entry, naming the directory and the name."""
+        name = entry[3].decode("utf-8", "backslashreplace")
+        where = self.mount.where(f"directory {directory.ino}", field=f"entry {name!r} {field}")
+        return BadField(where, "", expected, found)

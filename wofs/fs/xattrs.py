@@ -1,0 +1,63 @@
+"""The extended attributes of one inode, in the manner of a mapping."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TypeVar, overload
+
+from wofs.errors import NoXattr
+from wofs.xfs.inode import Inode
+from wofs.xfs.mount import Mount
+
+D = TypeVar("D")
+
+
+class Xattrs(Mapping[bytes, bytes]):
+    """Full names (`b"user.note"`) and values, both bytes, in the kernel's order.
+
+    A name may also be given as str. Every look reads the image; a damaged attribute fork
+    raises its `ImageError`, a missing name NoXattr.
+    """
+
+    def __init__(self, mount: Mount, inode: Inode, shown: str) -> None:
+        self._mount = mount
+        self._inode = inode
+        self._shown = shown
+
+    def __getitem__(self, name: bytes | str) -> bytes:
+        raw = os.fsencode(name)
+        try:
+            return self._mount.attrs.get(self._inode, raw)
+        except NoXattr as error:
+            line = f"{self._shown}: no extended attribute {os.fsdecode(raw)!r}"
+            raise NoXattr(line, raw) from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._mount.attrs.names(self._inode))
+
+    def __len__(self) -> int:
+        return len(self._mount.attrs.names(self._inode))
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, bytes | str):
+            return False
+        try:
+            self[name]
+        except NoXattr:
+            return False
+        return True
+
+    @overload
+    def get(self, name: bytes | str, /) -> bytes | None: ...
+    @overload
+    def get(self, name: bytes | str, default: bytes | D, /) -> bytes | D: ...
+    def get(self, name: bytes | str, default: bytes | D | None = None, /) -> bytes | D | None:
+        """Return the value of `name`, or `default`."""
+        try:
+            return self[name]
+        except NoXattr:
+            return default
+
+    def __repr__(self) -> str:
+        return f"Xattrs({self._shown!r})"
