@@ -37,6 +37,7 @@ BIG_BYTES = 64 << 20
 """Data above this length is hashed by the pieces that are not zero."""
 
 _PIECE_BYTES = 64 << 10
+_ZEROS = bytes(_PIECE_BYTES)
 _READ_BYTES = 1 << 20
 _TYPES = {
     stat.S_IFREG: "f",
@@ -104,7 +105,7 @@ def _sparse_hash(
         last = (min(end, size) + _PIECE_BYTES - 1) // _PIECE_BYTES
         for number in range(max(start // _PIECE_BYTES, done + 1), last):
             piece = read(number * _PIECE_BYTES, _PIECE_BYTES)
-            if piece.strip(b"\0"):
+            if piece != _ZEROS[: len(piece)]:
                 digest.update(number.to_bytes(8, "big") + piece)
             done = number
     return "nz:" + digest.hexdigest()
@@ -171,16 +172,16 @@ def _entry(full: bytes, st: os.stat_result) -> Entry:
 def _describe_data(entry: Entry, full: bytes, size: int) -> None:
     fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        segments = _segments(fd, size)
-        entry["s"] = segment_map(segments)
-        if not (size > BIG_BYTES and segments == [(0, size)]):
+        found = segments(fd, size)
+        entry["s"] = segment_map(found)
+        if not (size > BIG_BYTES and found == [(0, size)]):
             # A server without SEEK_HOLE calls all of a sparse exabyte data: not read.
-            entry["h"] = data_hash(lambda at, n: os.pread(fd, n, at), size, segments)
+            entry["h"] = data_hash(lambda at, n: os.pread(fd, n, at), size, found)
     finally:
         os.close(fd)
 
 
-def _segments(fd: int, size: int) -> list[tuple[int, int]]:
+def segments(fd: int, size: int) -> list[tuple[int, int]]:
     """Return the data segments of an open file."""
     found, at = [], 0
     while at < size:
