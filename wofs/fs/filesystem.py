@@ -8,11 +8,10 @@ from types import TracebackType
 
 from wofs.device import Device, FileDevice
 from wofs.fs import info as about
+from wofs.fs.image import Image
 from wofs.fs.info import AgInfo, Info, StatFs
 from wofs.fs.names import Segment
 from wofs.fs.path import Path
-from wofs.fs.resolve import Resolver
-from wofs.fs.tree import Tree
 from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import mount_options
 
@@ -29,9 +28,7 @@ class Filesystem:
 
     def __init__(self, mounted: Mount) -> None:
         self.mount = mounted
-        self.tree = Tree(mounted)
-        self.resolver = Resolver(self.tree)
-        self.root = Path(self, None, b"")
+        self.root = Path(Image(mounted), None, b"")
 
     @property
     def name(self) -> str:

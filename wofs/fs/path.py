@@ -9,19 +9,17 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal, overload
+from typing import Literal, overload
 
 from wofs.errors import ImageError, IsDir, Loop, NotDir, NotFound, NotLink, PathError
 from wofs.fs import walk as walking
 from wofs.fs.file import BUFFER_BYTES, File, RawFile
+from wofs.fs.image import Image
 from wofs.fs.names import Names, Segment, as_bytes, components
 from wofs.fs.stat import BLK, CHR, DIR, FIFO, LNK, REG, SOCK, Stat, stat_of
 from wofs.fs.tree import Batch, OnError
 from wofs.fs.xattrs import Xattrs
 from wofs.xfs.inode import Inode
-
-if TYPE_CHECKING:
-    from wofs.fs.filesystem import Filesystem
 
 WalkError = Callable[[ImageError | OSError], object]
 
@@ -34,32 +32,31 @@ class Path(Names):
     too); what is damaged raises an `ImageError` with a note of the path.
     """
 
-    __slots__ = ("_batch", "_fs", "_index")
+    __slots__ = ("_batch", "_index", "image")
+    image: Image
 
     def __init__(
         self,
-        fs: Filesystem,
+        image: Image,
         parent: Path | None,
         name: bytes,
         batch: Batch | None = None,
         index: int = 0,
     ) -> None:
-        self._fs = fs
+        self.image = image
         self._parent = parent
         self._name = name
         self._batch = batch
         self._index = index
 
     def _below(self, name: bytes) -> Path:
-        return Path(self._fs, self, name)
+        return Path(self.image, self, name)
 
     def _same_tree(self, other: Names) -> bool:
-        return isinstance(other, Path) and other._fs is self._fs
+        return isinstance(other, Path) and other.image is self.image
 
-    @property
-    def filesystem(self) -> Filesystem:
-        """The image this path lies in."""
-        return self._fs
+    def _root(self) -> Path:
+        return Path(self.image, None, b"")
 
     # ---- finding
     def _noted(self, error: ImageError) -> ImageError:
@@ -76,7 +73,7 @@ class Path(Names):
                 inode = self._batch.inode(self._index)
                 if inode.type != LNK or not follow_symlinks:
                     return inode
-            return self._fs.resolver.walk(self._names(), follow_symlinks, bytes(self))[-1][1]
+            return self.image.resolver.walk(self._names(), follow_symlinks, bytes(self))[-1][1]
         except ImageError as error:
             raise self._noted(error) from error.__cause__
 
@@ -87,7 +84,7 @@ class Path(Names):
             raise NotDir(f"{self}: not a directory", bytes(self))
         batch = self._batch
         if batch is not None and inode.ino == batch.entries[self._index][1]:
-            self._fs.tree.enter(batch.directory.ino, inode)
+            self.image.tree.enter(batch.directory.ino, inode)
         return inode
 
     def _file(self) -> Inode:
@@ -101,7 +98,7 @@ class Path(Names):
     # ---- attributes
     def stat(self, *, follow_symlinks: bool = True) -> Stat:
         """Return the attributes of what this path leads to."""
-        return stat_of(self._fs.mount.geo, self.inode(follow_symlinks=follow_symlinks))
+        return stat_of(self.image.mount.geo, self.inode(follow_symlinks=follow_symlinks))
 
     def lstat(self) -> Stat:
         """Return the attributes of the path itself, even if it is a symbolic link."""
@@ -114,13 +111,13 @@ class Path(Names):
 
     def samefile(self, other: Path | Segment) -> bool:
         """Whether both paths lead to the same inode."""
-        there = other if isinstance(other, Path) else self._fs.path(other)
-        return there._fs is self._fs and there.inode().ino == self.inode().ino
+        there = other if isinstance(other, Path) else self._root().joinpath(other)
+        return there.image is self.image and there.inode().ino == self.inode().ino
 
-    @property
-    def xattrs(self) -> Xattrs:
-        """The extended attributes of the path itself: full names to values, all bytes."""
-        return Xattrs(self._fs.mount, self.inode(follow_symlinks=False), str(self))
+    def xattrs(self, *, follow_symlinks: bool = True) -> Xattrs:
+        """Return the extended attributes as a mapping of full names to values, all bytes."""
+        inode = self.inode(follow_symlinks=follow_symlinks)
+        return Xattrs(self.image.mount, inode, str(self))
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether the path leads to anything; a damaged inode raises."""
@@ -172,7 +169,7 @@ class Path(Names):
         if inode.type != LNK:
             raise NotLink(f"{self}: not a symbolic link", bytes(self))
         try:
-            return self._fs.mount.links.target(inode)
+            return self.image.mount.links.target(inode)
         except ImageError as error:
             raise self._noted(error) from error.__cause__
 
@@ -185,13 +182,13 @@ class Path(Names):
         rest: list[bytes] = []
         while True:
             try:
-                trail = self._fs.resolver.walk(names, True, bytes(self))
+                trail = self.image.resolver.walk(names, True, bytes(self))
             except (NotFound, NotDir):
                 if strict or not names:
                     raise
                 rest.append(names.pop())
                 continue
-            out = self._fs.root
+            out = self._root()
             for name in [name for name, _ in trail[1:]] + rest[::-1]:
                 out = out.parent if name == b".." else out._below(name)
             return out
@@ -201,7 +198,7 @@ class Path(Names):
         """Return the data of a regular file, holes as zeros."""
         inode = self._file()
         try:
-            return self._fs.mount.data.read(inode, 0, inode.size)
+            return self.image.mount.data.read(inode, 0, inode.size)
         except ImageError as error:
             raise self._noted(error) from error.__cause__
 
@@ -212,7 +209,7 @@ class Path(Names):
 
     def segments(self) -> Iterator[tuple[int, int]]:
         """Yield (start, end) in bytes of each run of data of a file; all else are holes."""
-        return self._fs.mount.data.segments(self._file())
+        return self.image.mount.data.segments(self._file())
 
     @overload
     def open(self, mode: Literal["rb"] = ..., buffering: int = ...) -> File: ...
@@ -239,7 +236,7 @@ class Path(Names):
         """
         if mode not in ("r", "rt", "rb"):
             raise ValueError(f"mode {mode!r}: images are only read (r, rt, rb)")
-        raw = RawFile(self._fs.mount, self._file(), str(self))
+        raw = RawFile(self.image.mount, self._file(), str(self))
         file = File(raw, buffering if buffering > 1 else BUFFER_BYTES)
         if mode == "rb":
             return file
@@ -249,13 +246,13 @@ class Path(Names):
     def batches(self, on_error: OnError | None = None) -> Iterator[Batch]:
         """Yield the entries of a directory block by block (see `Tree.listing`)."""
         try:
-            yield from self._fs.tree.listing(self._directory(), on_error)
+            yield from self.image.tree.listing(self._directory(), on_error)
         except ImageError as error:
             raise self._noted(error) from error.__cause__
 
     def at(self, batch: Batch, index: int) -> Path:
         """Return the path of one entry of a batch of this directory."""
-        return Path(self._fs, self, batch.entries[index][3], batch, index)
+        return Path(self.image, self, batch.entries[index][3], batch, index)
 
     def iterdir(self) -> Iterator[Path]:
         """Yield the paths in a directory, in its order.
@@ -281,7 +278,7 @@ class Path(Names):
             if on_error is not None:
                 on_error(error)
             elif isinstance(error, ImageError):
-                self._fs.mount.report(error)
+                self.image.mount.report(error)
             else:
                 raise error
 

@@ -4,23 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from wofs.errors import ImageError, NotDir
+from wofs.fs.image import Image
 from wofs.fs.stat import DIR, Stat, stat_of
+from wofs.fs.tree import Batch, OnError
 
-if TYPE_CHECKING:
-    from wofs.fs.path import Path
 
-Tell = Callable[["Path", "ImageError | OSError"], object]
+class Listable(Protocol):
+    """What a walk needs of a path."""
+
+    image: Image
+
+    @property
+    def name(self) -> str:
+        """The last name as text."""
+        ...
+
+    @property
+    def name_bytes(self) -> bytes:
+        """The last name as it is stored."""
+        ...
+
+    def batches(self, on_error: OnError | None = None) -> Iterator[Batch]:
+        """Yield the directory's entries block by block."""
+        ...
+
+    def at(self: P, batch: Batch, index: int) -> P:
+        """Return the path of one entry of a batch."""
+        ...
+
+    def joinpath(self: P, *segments: bytes) -> P:
+        """Return the path with `segments` added."""
+        ...
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether the path leads to anything."""
+        ...
+
+
+P = TypeVar("P", bound=Listable)
+
+Damage = ImageError | OSError
+"""What a walk tells and survives."""
+
+Tell = Callable[[P, Damage], object]
 """Told of each thing that could not be read, and where."""
 
-Child = tuple["Path", Stat | None]
-"""A path and its attributes; None where the inode is damaged (and was told)."""
 
+def children(directory: P, tell: Tell[P]) -> Iterator[tuple[P, Stat | None]]:
+    """Yield (path, attributes) of what a directory holds, inodes read in bulk.
 
-def children(directory: Path, tell: Tell) -> Iterator[Child]:
-    """Yield what a directory holds, inodes read in bulk; damage is told, and it goes on.
+    Damage is told, and it goes on; a damaged inode has None for its attributes.
 
     A directory that has its place elsewhere (a loop) is told too, and yields nothing.
     """
@@ -29,7 +65,7 @@ def children(directory: Path, tell: Tell) -> Iterator[Child]:
         tell(directory, error)
 
     batches = directory.batches(of_directory)
-    geo = directory.filesystem.mount.geo
+    geo = directory.image.mount.geo
     while True:
         try:
             batch = next(batches, None)
@@ -49,8 +85,8 @@ def children(directory: Path, tell: Tell) -> Iterator[Child]:
 
 
 def descend(
-    top: Path, tell: Tell, max_depth: int | None = None
-) -> Iterator[tuple[Path, Stat | None, int]]:
+    top: P, tell: Tell[P], max_depth: int | None = None
+) -> Iterator[tuple[P, Stat | None, int]]:
     """Yield (path, attributes, depth) of everything below `top`, parents before children.
 
     `top` itself is not among them; its children have depth 1, the deepest `max_depth`.
@@ -67,12 +103,12 @@ def descend(
             stack.append(children(path, tell))
 
 
-def walk(top: Path, tell: Tell) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(top: P, tell: Tell[P]) -> Iterator[tuple[P, list[str], list[str]]]:
     """Yield (directory, names of subdirectories, other names), top down (`Path.walk`)."""
     stack = [top]
     while stack:
         directory = stack.pop()
-        below: dict[str, Path] = {}
+        below: dict[str, P] = {}
         others: list[str] = []
         for path, stat in children(directory, tell):
             if stat is not None and stat.type == DIR:
@@ -84,15 +120,15 @@ def walk(top: Path, tell: Tell) -> Iterator[tuple[Path, list[str], list[str]]]:
         stack.extend(below[name] for name in reversed(names) if name in below)
 
 
-def glob(top: Path, parts: list[bytes]) -> Iterator[Path]:
+def glob(top: P, parts: list[bytes]) -> Iterator[P]:
     """Yield the paths below `top` whose names match `parts`, one pattern a level."""
-    paths: Iterator[Path] = iter((top,))
+    paths: Iterator[P] = iter((top,))
     for part in parts:
         paths = _expand(paths, part)
     return paths
 
 
-def _expand(paths: Iterator[Path], part: bytes) -> Iterator[Path]:
+def _expand(paths: Iterator[P], part: bytes) -> Iterator[P]:
     """Yield what one pattern matches in each of `paths`."""
     for path in paths:
         if part == b"**":
@@ -110,9 +146,9 @@ def _expand(paths: Iterator[Path], part: bytes) -> Iterator[Path]:
                 yield found
 
 
-def _report(path: Path, error: ImageError | OSError) -> None:
+def _report(path: Listable, error: Damage) -> None:
     """Log damage; what is no directory merely holds no match."""
     if isinstance(error, ImageError):
-        path.filesystem.mount.report(error)
+        path.image.mount.report(error)
     elif not isinstance(error, NotDir):
         raise error
