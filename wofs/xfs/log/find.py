@@ -222,7 +222,9 @@ def _step_back_over_torn(area: LogArea, ends: _Ends) -> _Ends:
 
     Source: `xlog_verify_head`.
     """
-    tail = _tail_of(area, ends)
+    tail = block_of(ends.last.head.tail_lsn)
+    if tail >= area.blocks:
+        tail = ends.head  # a torn header may name any tail: search all the way
     recent: list[int] = []
     for block in _headers_back(area, ends.head, tail):
         recent.append(block)
@@ -248,33 +250,45 @@ def _first_bad(area: LogArea, block: int, head: int) -> int | None:
 
 
 def _fill_dirty(area: LogArea, found: LogState, ends: _Ends) -> None:
-    """Enter tail and number of records of a dirty log.
-
-    A write under way may have destroyed records at the tail; those are stepped over. Source:
-    `xlog_verify_tail`.
-    """
+    """Enter tail and number of records of a dirty log."""
     tail = _tail_of(area, ends)
+    if not area.is_header(tail):
+        tail = _next_header(area, tail, ends.head)
+    tail, found.records = _walk(area, tail, ends)
+    found.tail_block = tail
+    found.tail_lsn = lsn(ends.cycle - (tail > ends.head), tail)
+
+
+def _walk(area: LogArea, tail: int, ends: _Ends) -> tuple[int, int]:
+    """Return the first record from `tail` that survived, and the number from it to the head.
+
+    A write under way may have destroyed records at the tail, those are stepped over, as in
+    `xlog_verify_tail`; only within its reach are checksums computed. Raises Corrupt for a
+    damaged header beyond.
+    """
     reach = MAX_RECORDS_IN_FLIGHT * -(-ends.last.head.size // BLOCK_BYTES)
     block, records = tail, 0
     while records < MAX_RECORDS_COUNTED and (left := (ends.head - block) % area.blocks):
         entry = LogEntry(area, block)
+        in_reach = area.distance(ends.head, block) <= reach
         try:
-            if area.distance(ends.head, block) <= reach:
-                entry.verify()
-            else:
-                entry.verify_header()
+            entry.verify(checksum=in_reach)
         except Corrupt:
-            if area.distance(ends.head, block) > reach:
+            if not in_reach:
                 raise
             tail = block = _next_header(area, block, ends.head)
             records = 0
             continue
-        records += 1
         if entry.blocks > left:
-            raise Corrupt(entry.place("len"), "the record reaches beyond the head")
+            raise BadField(
+                entry.place("len"),
+                "the record reaches beyond the head",
+                f"at most {left - entry.header_blocks} blocks",
+                entry.head.len,
+            )
+        records += 1
         block = (block + entry.blocks) % area.blocks
-    found.tail_block, found.records = tail, records
-    found.tail_lsn = lsn(ends.cycle - (tail > ends.head), tail)
+    return tail, records
 
 
 def _next_header(area: LogArea, block: int, head: int) -> int:
