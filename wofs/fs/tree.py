@@ -108,15 +108,18 @@ class Tree:
                         return entry
             raise
 
-    def listing(self, directory: Inode, on_error: OnError | None = None) -> Iterator[Batch]:
+    def listing(
+        self, directory: Inode, on_error: OnError | None = None, after: int = 0
+    ) -> Iterator[Batch]:
         """Yield the entries of a directory block by block, in the directory's order.
 
+        `after` is the cookie of the entry to go on behind, 0 for the whole directory.
         A damaged block costs its own entries: `on_error` is told, or, without it, the first
         error is raised when all that is sound was delivered. Raises NotDir.
         """
         errors: list[ImageError] = []
         names: dict[int, bytes] = {}
-        after, said, repeats = 0, "", 0
+        said, repeats = "", 0
         while len(errors) < _MOST_DAMAGED:
             try:
                 entries = self.mount.dirs.batch(directory, after)
