@@ -1,0 +1,57 @@
+"""Serve an image and, once the mount is up, aim a stray write at one of its structures.
+
+Run as a process of its own (`python -m wofs.demo.struck IMAGE DIRECTORY OBJECT FIELD VALUE`): the
+slab must end it. The mount code is the product's, unchanged; the attack is only here.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import time
+
+from wofs.device import FileDevice
+from wofs.fuse.session import serve
+from wofs.slab import _slab
+from wofs.xfs.mount import Mount
+from wofs.xfs.options import mount_options
+
+_SERVED_FIRST_S = 0.3
+"""The mount answers for this long before it is hit: the write happens under way, not at start."""
+
+
+def live_mount() -> Mount:
+    """Return the one mount of this process, found as stray code would: by looking at memory."""
+    (found,) = [thing for thing in gc.get_objects() if isinstance(thing, Mount)]
+    return found
+
+
+def target(mounted: Mount, name: str) -> object:
+    """Return the slab object called `name`: "geo", or "agf[1]"."""
+    attribute, _, index = name.rstrip("]").partition("[")
+    found: object = getattr(mounted, attribute)
+    return found[int(index)] if index else found  # type: ignore[index]
+
+
+def main(image: str, directory: str, name: str, field: str, value: str) -> None:
+    """Serve `image` at `directory`; write `value` over a field soon after."""
+
+    def hit() -> None:
+        time.sleep(_SERVED_FIRST_S)
+        print(f"stray: writing {value} over {name}.{field}", flush=True)
+        _slab.stray_store(_slab.address(target(live_mount(), name), field), int(value))
+        print("stray: the write went through", flush=True)
+
+    def ready() -> None:
+        print("mounted", flush=True)
+        threading.Thread(target=hit, name="stray", daemon=True).start()
+
+    logging.basicConfig(format="%(name)s: %(message)s")
+    kernel = {"ro", "default_permissions", "subtype=wofs", "fsname=struck"}
+    serve(FileDevice(image), directory, mount_options(), kernel, ready)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
