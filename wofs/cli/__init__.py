@@ -1,0 +1,1 @@
+"""The command line: `wofs VERB IMAGE [PATH]`, a module per verb."""
