@@ -1,0 +1,1 @@
+"""Serving a mounted image through FUSE; the only package that knows pyfuse3."""
