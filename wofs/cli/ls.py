@@ -26,7 +26,13 @@ Item = tuple[bytes, Path, Stat | None]
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("-l", "long", is_flag=True, help="Mode, links, owner, group, size, time too.")
 @click.option("-R", "--recursive", is_flag=True, help="List subdirectories too.")
-@click.option("-a", "--all", "hidden", is_flag=True, help="Names that start with a dot too.")
+@click.option(
+    "-a",
+    "--all",
+    "hidden",
+    is_flag=True,
+    help="Names that start with a dot too; . and .. not with --json.",
+)
 @click.option("-d", "--directory", "itself", is_flag=True, help="Directories themselves.")
 @click.option("-U", "--unsorted", is_flag=True, help="In the directory's order, at once.")
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
@@ -97,7 +103,7 @@ class _Listing:
 
     def _items(self, folder: Path, below: list[Path]) -> Iterator[Item]:
         """Yield what a directory holds; the subdirectories go to `below` with -R."""
-        if self.hidden:
+        if self.hidden and not self.as_json:
             yield from self._dots(folder)
         found = children(folder, self.request.tell) if self.stats else self._names(folder)
         for path, stat in found:

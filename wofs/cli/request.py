@@ -74,7 +74,7 @@ class Request:
                 self.out.flush()
 
     @contextmanager
-    def _progress(self) -> Iterator[Callable[[int, int], object] | None]:
+    def _progress(self) -> Iterator[Callable[[int, int], None] | None]:
         """Show on a terminal how far unpacking a compressed image is."""
         if self.quiet or not sys.stderr.isatty():
             yield None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from wofs.device import Device, FileDevice
+from wofs.device import Device, open_device
 from wofs.fs import info as about
 from wofs.fs.image import Image
 from wofs.fs.info import AgInfo, Info, StatFs
@@ -16,8 +16,8 @@ from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import mount_options
 
 Source = str | bytes | os.PathLike[str] | Device
-Progress = Callable[[int, int], object]
-"""Told (bytes done, bytes in all or 0) while a compressed image is unpacked."""
+Progress = Callable[[int, int], None]
+"""Told (compressed bytes read, compressed bytes in all) while an image is unpacked."""
 
 
 class Filesystem:
@@ -80,13 +80,14 @@ def open(
 ) -> Filesystem:
     """Open an image and mount it in this process; nothing is ever written to it.
 
-    `source` is a file, a block device, or any `Device`. `norecovery` accepts a log that was
+    `source` is a file (gzip, xz and zstd are unpacked first), a block device, or any `Device`;
+    `progress` is told how far unpacking is. `norecovery` accepts a log that was
     not replayed, `sb` names the AG whose superblock is read, `slab` the memory backend.
     Raises NotXfs, Unsupported (a dirty log too), Truncated, Corrupt, NoBackend, and `OSError`
     as the system does.
     """
     if isinstance(source, str | bytes | os.PathLike):
-        device: Device = FileDevice(source)
+        device: Device = open_device(source, progress=progress)
     else:
         device = source
     try:
