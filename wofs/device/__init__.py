@@ -2,5 +2,6 @@
 
 from wofs.device.base import BytesDevice, Device
 from wofs.device.file import FileDevice
+from wofs.device.source import open_device
 
-__all__ = ["BytesDevice", "Device", "FileDevice"]
+__all__ = ["BytesDevice", "Device", "FileDevice", "open_device"]
