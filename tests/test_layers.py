@@ -41,7 +41,13 @@ ONLY = {
     "ondisk": {"errors", "units", "record"},
     "fsspec": {"errors", "units", "fs"},
 }
-"""What a package imports where that is not simply all of the smaller numbers."""
+"""What a package imports, where that is not simply all of the smaller numbers."""
+
+
+def allowed(mine: str) -> set[str]:
+    """Return the packages that a package may import beside itself."""
+    return ONLY.get(mine) or {name for name, level in LEVELS.items() if level < LEVELS[mine]}
+
 
 FUNCTION_LINES = 80
 FILE_LINES = 600
