@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from wofs.device.base import Device
-from wofs.errors import BadField, Corrupt, Where
+from wofs.errors import BadChecksum, BadField, Corrupt, Where
 from wofs.ondisk.log import BLOCK_BYTES, MAX_RECORD_BYTES, MAX_RECORDS_IN_FLIGHT
 from wofs.ondisk.sb import Superblock
 from wofs.units import SECTOR_BYTES
@@ -25,6 +25,9 @@ from wofs.xfs.log.state import MAX_RECORDS_COUNTED, LogState
 _RECORD_BLOCKS = MAX_RECORD_BYTES // BLOCK_BYTES
 _SCAN_BLOCKS = MAX_RECORDS_IN_FLIGHT * _RECORD_BLOCKS
 """Blocks that may have been under way at a crash, hence out of order."""
+
+_STEP_BLOCKS = 64
+"""Blocks read at once where the next header is likely to be near."""
 
 _MAX_BLOCKS = 1 << 22
 """Blocks of the largest log the format allows (2 GiB, `XFS_MAX_LOG_BYTES`)."""
@@ -266,15 +269,18 @@ def _walk(area: LogArea, tail: int, ends: _Ends) -> tuple[int, int]:
     `xlog_verify_tail`; only within its reach are checksums computed. Raises Corrupt for a
     damaged header beyond.
     """
-    reach = MAX_RECORDS_IN_FLIGHT * -(-ends.last.head.size // BLOCK_BYTES)
-    block, records = tail, 0
+    buffer_bytes = min(ends.last.head.size, MAX_RECORD_BYTES)
+    reach = MAX_RECORDS_IN_FLIGHT * -(-buffer_bytes // BLOCK_BYTES)
+    block, records, wasted = tail, 0, 0
     while records < MAX_RECORDS_COUNTED and (left := (ends.head - block) % area.blocks):
         entry = LogEntry(area, block)
         in_reach = area.distance(ends.head, block) <= reach
         try:
             entry.verify(checksum=in_reach)
-        except Corrupt:
-            if not in_reach:
+        except Corrupt as error:
+            # True records do not overlap: more blocks of bad ones than there are is hostile.
+            wasted += entry.blocks if isinstance(error, BadChecksum) else 1
+            if not in_reach or wasted > 2 * reach:
                 raise
             tail = block = _next_header(area, block, ends.head)
             records = 0
@@ -293,8 +299,11 @@ def _walk(area: LogArea, tail: int, ends: _Ends) -> tuple[int, int]:
 
 def _next_header(area: LogArea, block: int, head: int) -> int:
     """Return the first record header after `block`, before the head."""
-    count = min(area.distance(block, head) - 1, _SCAN_BLOCKS + _RECORD_BLOCKS)
-    found = area.headers((block + 1) % area.blocks, count)
-    if not found:
-        raise Corrupt(area.where(block), "no record header between the log's tail and head")
-    return found[0]
+    left = min(area.distance(block, head) - 1, _SCAN_BLOCKS + _RECORD_BLOCKS)
+    while left:
+        count = min(left, _STEP_BLOCKS)
+        found = area.headers((block + 1) % area.blocks, count)
+        if found:
+            return found[0]
+        block, left = (block + count) % area.blocks, left - count
+    raise Corrupt(area.where(block), "no record header between the log's tail and head")
