@@ -54,8 +54,9 @@ class Names:
     @property
     def suffix(self) -> str:
         """The last extension with its dot; "" if there is none."""
-        stem, dot, end = self.name.rpartition(".")
-        return dot + end if stem.strip(".") and end else ""
+        name = self.name
+        at = name.rfind(".")
+        return name[at:] if 0 < at < len(name) - 1 else ""
 
     @property
     def suffixes(self) -> list[str]:
