@@ -225,7 +225,8 @@ def test_xattrs_are_a_mapping(fs: wofs.Filesystem) -> None:
     assert xattrs[b"user.a"] == xattrs["user.a"] == b"1"
     assert b"trusted.t" in xattrs
     assert b"user.none" not in xattrs
-    assert [name in xattrs for name in ("user.a", "user.none", 5)] == [True, False, False]
+    names: tuple[object, ...] = ("user.a", "user.none", 5)
+    assert [name in xattrs for name in names] == [True, False, False]
     assert xattrs.get("user.none") is None
     assert xattrs.get("user.none", b"else") == b"else"
     assert len(xattrs) == len(list(xattrs)) == len(dict(xattrs))

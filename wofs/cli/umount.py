@@ -1,25 +1,27 @@
-"""`wofs umount`: unmount, and clean up after a server that died."""
+"""`wofs umount`: unmount, wait until the server is gone, clear what a dead one left."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-
 import click
+
+from wofs.errors import MountError
+from wofs.fuse.mountpoint import Refused, unmount
+
+EXIT_USAGE, EXIT_FAILED = 1, 32
 
 
 @click.command("umount")
 @click.argument("directory", type=click.Path())
-@click.option("-l", "--lazy", is_flag=True, help="Detach now, clean up when no longer in use.")
-def command(directory: str, lazy: bool) -> None:
-    """Unmount DIRECTORY, where wofs mounted an image."""
-    program = "umount" if os.geteuid() == 0 else shutil.which("fusermount3") or "fusermount3"
-    argv = [program] + ([] if program == "umount" else ["-u"]) + (["-l"] if lazy else [])
-    if program != "umount" and lazy:
-        argv = [program, "-u", "-z"]
-    done = subprocess.run([*argv, "--", directory], capture_output=True, text=True, check=False)
-    if done.returncode:
-        click.echo(f"wofs: {done.stderr.strip() or 'unmounting failed'}", err=True)
-        sys.exit(1)
+@click.option("-l", "--lazy", is_flag=True, help="Detach now; it ends when nobody uses it.")
+def command(directory: str, lazy: bool) -> int:
+    """Unmount what wofs mounted at DIRECTORY.
+
+    Returns when its server has ended and the image is closed. Exit status as umount(8): 0
+    unmounted, 1 not allowed, 32 failed.
+    """
+    try:
+        unmount(directory, lazy)
+    except MountError as error:
+        click.echo(f"wofs: {error}", err=True)
+        return EXIT_USAGE if isinstance(error, Refused) else EXIT_FAILED
+    return 0

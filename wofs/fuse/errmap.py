@@ -1,14 +1,8 @@
-"""Errors to errno: the one place that knows both."""
+"""Errors to errno and back: the one place that knows both."""
 
 from __future__ import annotations
 
 import errno
-import functools
-import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
-
-import pyfuse3
 
 from wofs.errors import (
     ImageError,
@@ -22,66 +16,43 @@ from wofs.errors import (
     Unsupported,
 )
 
-log = logging.getLogger("wofs.fuse")
+NOT_SERVED = errno.ENOSYS
+"""The kernel stops asking this kind of request, for the whole mount."""
 
-P = ParamSpec("P")
-T = TypeVar("T")
+NOT_SUPPORTED = errno.EOPNOTSUPP
+NAME_TOO_LONG = errno.ENAMETOOLONG
 
-_PATH_ERRORS: tuple[tuple[type[PathError], int], ...] = (
-    (NotFound, errno.ENOENT),
-    (NotDir, errno.ENOTDIR),
-    (IsDir, errno.EISDIR),
-    (NotLink, errno.EINVAL),
-    (Loop, errno.ELOOP),
-    (NoXattr, errno.ENODATA),
-)
+_PATH_ERRNOS: dict[type[PathError], int] = {
+    NotFound: errno.ENOENT,
+    NotDir: errno.ENOTDIR,
+    IsDir: errno.EISDIR,
+    NotLink: errno.EINVAL,
+    Loop: errno.ELOOP,
+    NoXattr: errno.ENODATA,
+}
 
 
 def errno_of(error: BaseException) -> int:
-    """Return the errno a client is told for an error.
+    """Return the errno that a client is told for an error.
 
-    A damaged object gives EUCLEAN as the kernel's XFS does, a device's own error EIO.
+    A damaged object is EUCLEAN whatever is wrong with it, a feature we lack EOPNOTSUPP. What
+    the device says is EIO: its own errno may be one that means something else to the caller
+    (a medium error is ENODATA in the block layer).
     """
     if isinstance(error, Unsupported):
         return errno.EOPNOTSUPP
     if isinstance(error, ImageError):
         return errno.EUCLEAN
-    for kind, number in _PATH_ERRORS:
-        if isinstance(error, kind):
-            return number
-    return errno.EIO
+    if isinstance(error, PathError):
+        return next((n for kind, n in _PATH_ERRNOS.items() if isinstance(error, kind)), errno.EIO)
+    return errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
 
 
-def answering(
-    operation: Callable[P, Coroutine[Any, Any, T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Make an operation answer every error with an errno.
-
-    pyfuse3 ends its main loop on any other exception, so every operation wears this. Its
-    first argument must have `report(ImageError)`, which logs a damaged object once.
-    """
-
-    @functools.wraps(operation)
-    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await operation(*args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except ImageError as error:
-            served: Any = args[0]
-            served.report(error)
-            raise pyfuse3.FUSEError(errno_of(error)) from error
-        except PathError as error:
-            raise pyfuse3.FUSEError(errno_of(error)) from error
-        except OSError as error:
-            log.warning("device: %s", error)
-            raise pyfuse3.FUSEError(errno.EIO) from error
-        except Exception as error:
-            log.exception("%s failed", operation.__name__)
-            raise pyfuse3.FUSEError(errno.EIO) from error
-
-    return wrapped
+def is_dead_mount(error: OSError) -> bool:
+    """Whether an error of stat(2) says that the server of a FUSE mount is gone."""
+    return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
-ENOATTR_UNSUPPORTED = errno.EOPNOTSUPP
-NOT_IMPLEMENTED = errno.ENOSYS
+def is_busy(error: OSError) -> bool:
+    """Whether unmounting failed because the mount is in use."""
+    return error.errno == errno.EBUSY

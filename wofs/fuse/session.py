@@ -1,121 +1,149 @@
-"""Mount an image and serve it until it is unmounted or the process is told to end.
-
-pyfuse3's wait for the next request goes through trio, five system calls each time; here a
-short poll(2) comes first, and trio only when nothing arrives. Signals and timers stay alive.
-"""
+"""Mount an image and serve it until it is unmounted or the process is told to end."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-import select
 import signal
+import socket
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
 
 import pyfuse3
-import trio
 
-from wofs.device.base import Device
+from wofs.device import Device
 from wofs.errors import MountError
+from wofs.fuse import loop
+from wofs.fuse.mountpoint import check_fuse, check_mountpoint, hold_lifeline
 from wofs.fuse.ops import Operations
-from wofs.xfs.mount import mount
+from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import MountOptions
 
 log = logging.getLogger("wofs.fuse")
 
-_POLL_MS = 5
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+READ_AHEAD_KB = 1024
+"""What the kernel reads ahead; the size of its largest request to us."""
+
+_GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def serve(
     device: Device,
     mountpoint: str,
     options: MountOptions,
-    fuse_options: set[str],
+    kernel_options: set[str],
     ready: Callable[[], None],
+    slab: str = "auto",
 ) -> None:
-    """Mount the image on `device` at `mountpoint` and serve it; return once unmounted.
+    """Mount the image on `device` at `mountpoint` and serve it; return once it is unmounted.
 
-    `fuse_options` are mount options for the kernel ("allow_other", ...); `ready` is called
-    when the mount is there. Raises the `ImageError` of an image that cannot be mounted, and
-    MountError where FUSE refuses.
+    `kernel_options` are libfuse's words (`Options.for_kernel`); `ready` is called, in a thread,
+    when the mount has answered its first request. The device is closed in any case. Raises the
+    `ImageError` of an image that cannot be mounted, SlabError, and MountError (Refused where
+    the user's rights do not suffice).
     """
     started = time.monotonic()
-    mounted = mount(device, options, process_lifetime=True)
     try:
-        try:
-            pyfuse3.init(Operations(mounted), mountpoint, fuse_options)
-        except RuntimeError as error:
-            raise MountError(f"{mountpoint}: {_why_not(error)}") from error
-        try:
-            stats = mounted.arena.stats()
-            objects = sum(cache.objects for cache in stats.caches)
-            took = (time.monotonic() - started) * 1000
-            log.info(
-                "mounted %s on %s in %.0f ms: slab %s, %d objects on %d pages",
-                device.name, mountpoint, took, stats.backend, objects, stats.pages,
-            )  # fmt: skip
-            ready()
-            _run()
-        finally:
-            pyfuse3.close(unmount=True)
+        where = check_mountpoint(mountpoint)
+        check_fuse()
+        mounted = mount(device, options, slab=slab, process_lifetime=True)
+    except BaseException:
+        device.close()
+        raise
+    try:
+        # A signal between here and the loop would leave a dead mount behind.
+        signal.pthread_sigmask(signal.SIG_BLOCK, loop.SIGNALS)
+        _attach(mounted, where, kernel_options)
+        _run(_Settling(mounted, where, started, ready))
     finally:
         mounted.close()
 
 
-def _why_not(error: RuntimeError) -> str:
-    """Say in one line why the kernel did not take the mount."""
-    fuse = Path("/dev/fuse")
-    if not fuse.exists():
-        return "/dev/fuse is missing: load the fuse module, or give the container the device"
-    if not os.access(fuse, os.R_OK | os.W_OK):
-        return "/dev/fuse is closed to this user; root can open it: chmod 666 /dev/fuse"
-    return f"FUSE refuses the mount ({error})"
+def _run(settling: _Settling) -> None:
+    """Serve what is attached until its end, then detach it."""
+    # What the mount made lives as long as the process: the collector need not look at it.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    try:
+        loop.run(settling.settle)
+    finally:
+        pyfuse3.close(unmount=True)
+        settling.close()
 
 
-def _run() -> None:
-    """Run pyfuse3's loop until unmounted or until a signal asks for the end."""
-    _wait_by_poll()
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_on_signal)
-            await pyfuse3.main(1, 1)
-            nursery.cancel_scope.cancel()
-
-    trio.run(main)
-
-
-async def _end_on_signal() -> None:
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        async for number in signals:
-            log.info("ending on %s", signal.Signals(number).name)
-            pyfuse3.terminate()
-            return
+def _attach(mounted: Mount, where: str, kernel_options: set[str]) -> None:
+    """Make the kernel's mount; raises MountError with what libfuse or fusermount3 says."""
+    said = b""
+    try:
+        with _stderr_kept() as kept:
+            try:
+                pyfuse3.init(Operations(mounted), where, kernel_options)
+            finally:
+                said = os.pread(kept.fileno(), 65536, 0)
+    except RuntimeError as error:
+        lines = said.decode(errors="replace").strip().splitlines()
+        line = lines[-1] if lines else str(error)
+        raise MountError(f"{where}: {line.removeprefix('fusermount3: ')}") from error
 
 
-def _wait_by_poll() -> None:
-    """Let pyfuse3 poll shortly before it waits through trio, where this version can."""
-    original: Callable[[], Awaitable[bool]] | None = getattr(pyfuse3, "_wait_fuse_readable", None)
-    if original is None or _fuse_fd() < 0:
-        return
-    poller = select.poll()
-    poller.register(_fuse_fd(), select.POLLIN)
+@contextmanager
+def _stderr_kept() -> Iterator[IO[bytes]]:
+    """Send descriptor 2 to a file: libfuse and fusermount3 explain themselves only there."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
-    async def wait() -> bool:
-        return True if poller.poll(_POLL_MS) else await original()
 
-    setattr(pyfuse3, "_wait_fuse_readable", wait)  # noqa: B010
+class _Settling:
+    """What is done once the mount answers: by a thread, as it sends requests to the loop."""
+
+    def __init__(
+        self, mounted: Mount, where: str, started: float, ready: Callable[[], None]
+    ) -> None:
+        self._mounted = mounted
+        self._where = where
+        self._started = started
+        self._ready = ready
+        self._lifeline: socket.socket | None = None
+
+    def settle(self) -> None:
+        """Wait for the first answer, raise the read-ahead, tell that the mount is there."""
+        try:
+            number = os.stat(self._where).st_dev
+        except OSError as error:
+            log.warning("%s: %s", self._where, error)
+        else:
+            self._lifeline = hold_lifeline(number)
+            _raise_read_ahead(number)
+        stats = self._mounted.arena.stats()
+        log.info(
+            "mounted %s on %s in %.0f ms: backend %s, %d objects",
+            self._mounted.device.name,
+            self._where,
+            (time.monotonic() - self._started) * 1000,
+            stats.backend,
+            sum(cache.objects for cache in stats.caches),
+        )
+        self._ready()
+
+    def close(self) -> None:
+        """Let go of the lifeline, as the last thing."""
+        if self._lifeline is not None:
+            self._lifeline.close()
 
 
-def _fuse_fd() -> int:
-    """Return the descriptor of /dev/fuse that pyfuse3 opened last."""
-    found = -1
-    for link in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            if os.readlink(link) == "/dev/fuse":
-                found = max(found, int(link.name))
-    return found
+def _raise_read_ahead(number: int) -> None:
+    """Let the kernel read further ahead on the mount `number`, where we may set that (root)."""
+    path = f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb"
+    with suppress(OSError), open(path, "w", encoding="ascii") as knob:
+        knob.write(str(READ_AHEAD_KB))

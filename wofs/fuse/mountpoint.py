@@ -1,0 +1,199 @@
+"""Mount points: fit to be mounted on? mounted by whom? and unmounting.
+
+No pyfuse3 here: `wofs umount` and the checks before a mount load quickly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import time
+from dataclasses import dataclass
+
+from wofs.errors import MountError
+from wofs.fuse.errmap import is_busy, is_dead_mount
+from wofs.fuse.options import FSTYPE
+
+FUSE_DEVICE = "/dev/fuse"
+_MOUNTINFO = "/proc/self/mountinfo"
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_GONE_WITHIN_S = 60.0
+_BUSY = "is in use; end what uses it, or detach it with `wofs umount -l`"
+
+
+class Refused(MountError):
+    """The machine or the user's rights do not allow it; trying again would not help."""
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """One line of the mount table."""
+
+    device: str
+    root: str
+    mountpoint: str
+    fstype: str
+    source: str
+
+
+def mounts() -> list[Mounted]:
+    """Return the mount table of this process, in the order of mounting."""
+    found = []
+    with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            left, _, right = line.rstrip("\n").partition(" - ")
+            _, _, device, root, mountpoint = left.split(" ")[:5]
+            fstype, source = right.split(" ")[:2]
+            found.append(Mounted(device, _plain(root), _plain(mountpoint), fstype, _plain(source)))
+    return found
+
+
+def _plain(text: str) -> str:
+    """Undo the octal escapes of the mount table."""
+    raw = re.sub(
+        rb"\\([0-7]{3})",
+        lambda m: bytes((int(m[1], 8),)),
+        text.encode("utf-8", "surrogateescape"),
+    )
+    return os.fsdecode(raw)
+
+
+def resolve(path: str) -> str:
+    """Return the absolute path of a mount point; its last part may be a dead mount."""
+    whole = os.path.abspath(path)
+    if os.path.islink(whole):
+        return os.path.realpath(whole)
+    folder, name = os.path.split(whole)
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def check_mountpoint(path: str) -> str:
+    """Return the absolute path of a directory that can be mounted on; raises MountError."""
+    where = resolve(path)
+    try:
+        mode = os.stat(where).st_mode
+        if any(m.mountpoint == where and m.fstype == FSTYPE for m in mounts()):
+            os.statvfs(where)  # the attributes of a dead mount may still be cached, this is not
+    except OSError as error:
+        if is_dead_mount(error):
+            raise MountError(
+                f"{path}: a mount whose server is gone; `wofs umount {path}` clears it"
+            ) from error
+        if isinstance(error, FileNotFoundError):
+            raise MountError(f"{path}: the mount point does not exist") from error
+        raise MountError(f"{path}: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise MountError(f"{path}: the mount point is not a directory")
+    return where
+
+
+def check_fuse() -> None:
+    """Raise Refused unless this user can mount through FUSE, saying what root could do."""
+    if not os.path.exists(FUSE_DEVICE):
+        raise Refused(f"{FUSE_DEVICE} is missing: as root, `modprobe fuse`; give it to a container")
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        mode = stat.S_IMODE(os.stat(FUSE_DEVICE).st_mode)
+        raise Refused(
+            f"{FUSE_DEVICE} is closed to you (mode {mode:04o}): "
+            f"root can open it with `chmod 0666 {FUSE_DEVICE}`"
+        )
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        raise Refused("fusermount3 is missing: without it only root can mount (package fuse3)")
+
+
+# ---- unmounting
+def lifeline(device: int) -> str:
+    """Return the abstract socket address that the server of a mount holds while it lives.
+
+    `device` is the mount's st_dev. Who is connected to it learns of the server's end.
+    """
+    return f"\0wofs-mount-{os.major(device)}:{os.minor(device)}"
+
+
+def hold_lifeline(device: int) -> socket.socket | None:
+    """Open the server's end of the lifeline; None where the address is taken or refused."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        line.bind(lifeline(device))
+        line.listen(16)
+    except OSError:
+        line.close()
+        return None
+    return line
+
+
+def _grasp_lifeline(device: str) -> socket.socket | None:
+    """Connect to the lifeline of the mount with device number "MAJOR:MINOR"; None: no server."""
+    major, minor = (int(part) for part in device.split(":"))
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.settimeout(_GONE_WITHIN_S)
+    try:
+        line.connect(lifeline(os.makedev(major, minor)))
+    except OSError:
+        line.close()
+        return None
+    return line
+
+
+def unmount(path: str, lazy: bool = False) -> None:
+    """Unmount what wofs mounted at `path` and wait until its server is gone.
+
+    With `lazy` the mount is detached at once and ends when nobody uses it any more; then
+    nothing is waited for. A dead mount is cleared. Raises MountError, Refused.
+    """
+    where = resolve(path)
+    here = [m for m in mounts() if m.mountpoint == where]
+    if not here or here[-1].fstype != FSTYPE:
+        what = f"holds a {here[-1].fstype} mount, not one of wofs" if here else "is not mounted"
+        raise MountError(f"{path}: {what}")
+    line = None if lazy else _grasp_lifeline(here[-1].device)
+    try:
+        if os.geteuid() == 0:
+            _unmount_as_root(where, lazy)
+        else:
+            _unmount_as_user(where, lazy)
+        if line is not None:
+            _wait_for_end(line, path)
+    finally:
+        if line is not None:
+            line.close()
+
+
+def _unmount_as_root(where: str, lazy: bool) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    if libc.umount2(os.fsencode(where), flags) != 0:
+        number = ctypes.get_errno()
+        error = OSError(number, os.strerror(number))
+        kind = Refused if isinstance(error, PermissionError) else MountError
+        raise kind(f"{where}: {_BUSY if is_busy(error) else error.strerror}") from error
+
+
+def _unmount_as_user(where: str, lazy: bool) -> None:
+    program = shutil.which("fusermount3")
+    if program is None:
+        raise Refused("fusermount3 is missing: without it only root can unmount")
+    argv = [program, "-u", *(["-z"] if lazy else []), "--", where]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        line = said[-1].removeprefix("fusermount3: ") if said else "fusermount3 failed"
+        raise MountError(f"{where}: {_BUSY}" if "busy" in line else line)
+
+
+def _wait_for_end(line: socket.socket, path: str) -> None:
+    """Wait until the server's end of the lifeline closes."""
+    deadline = time.monotonic() + _GONE_WITHIN_S
+    try:
+        while line.recv(1):
+            if time.monotonic() > deadline:
+                raise TimeoutError
+    except ConnectionError:
+        return
+    except TimeoutError as error:
+        raise MountError(f"{path}: unmounted, but its server has not ended") from error

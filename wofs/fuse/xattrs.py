@@ -1,0 +1,82 @@
+"""Extended attributes through FUSE: which errno saves the kernel and `ls` from asking again.
+
+`ls -l` asks two attributes of every file. The kernel's XFS says ENODATA each time; through
+FUSE each answer costs a round trip, so two shortcuts are taken where they tell no lie:
+
+* The superblock's ATTR bit is set with the first attribute ever stored. While it is clear
+  there is none, and ENOSYS makes the kernel stop asking for the whole mount.
+* EOPNOTSUPP for `security.selinux` makes `ls` ask it once per filesystem. It is given only
+  for an inode without that attribute, as long as neither the root nor any inode met so far
+  has it. Every request is still answered from its own inode, so a label is never denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyfuse3 import FUSEError
+
+from wofs.errors import ImageError, NoXattr
+from wofs.fuse.errmap import NOT_SERVED, NOT_SUPPORTED
+from wofs.xfs.inode import Inode
+from wofs.xfs.mount import Mount
+
+LABEL = b"security.selinux"
+_STORED_LABEL = b"selinux"
+_PRIVILEGED = b"trusted."
+
+
+class XattrPolicy:
+    """Answers attribute requests of one mount."""
+
+    def __init__(self, mounted: Mount) -> None:
+        self._mounted = mounted
+        self._labelled = self._root_is_labelled()
+
+    @property
+    def possible(self) -> bool:
+        """Whether any inode may have attributes; a log not replayed may hide the bit."""
+        return bool(self._mounted.geo.has_attr) or not self._mounted.log.clean
+
+    def get(self, inode: Inode, name: bytes) -> bytes:
+        """Return a value; raises NoXattr, FUSEError by policy, or the `ImageError` met."""
+        if not self.possible:
+            raise FUSEError(NOT_SERVED)
+        try:
+            value = self._mounted.attrs.get(inode, name)
+        except NoXattr:
+            if name == LABEL and not self._labelled:
+                raise FUSEError(NOT_SUPPORTED) from None
+            raise
+        if name == LABEL:
+            self._labelled = True
+        return value
+
+    def names(self, inode: Inode, privileged: bool) -> list[bytes]:
+        """Return the names of all attributes; `trusted.` ones to the privileged only.
+
+        Source: `xfs_xattr.c: xfs_xattr_put_listent`.
+        """
+        names = self._mounted.attrs.names(inode) if self.possible else []
+        return names if privileged else [n for n in names if not n.startswith(_PRIVILEGED)]
+
+    def met(self, inodes: Iterable[Inode | ImageError]) -> None:
+        """Look for labels in the attribute forks of inodes that were just decoded.
+
+        Sees those that lie in the inode, where a label practically always is; one in a block
+        of its own is seen when it is asked for.
+        """
+        if self._labelled:
+            return
+        for inode in inodes:
+            if isinstance(inode, Inode) and inode.forkoff and _STORED_LABEL in inode.afork:
+                self._labelled = True
+                return
+
+    def _root_is_labelled(self) -> bool:
+        m = self._mounted
+        try:
+            return LABEL in m.attrs.names(m.inodes.get(m.geo.rootino))
+        except ImageError as error:
+            m.report(error)
+            return True
