@@ -195,7 +195,8 @@ def texts() -> Iterator[Path]:
             for p in ROOT.glob(f"{top}/**/*")
             if p.is_file() and p.suffix in suffixes and "__pycache__" not in p.parts
         )
-    yield from (p for p in ROOT.glob("*") if p.is_file() and p.suffix in suffixes)
+    here = (p for p in ROOT.glob("*") if p.is_file() and p.suffix in suffixes)
+    yield from (p for p in here if p.name != ".git")  # a file in a git worktree
 
 
 FORBIDDEN = {
