@@ -164,8 +164,8 @@ class SlabFinished(SlabError):
     """The arena is sealed: nothing is created or freed any more."""
 
 
-class StaleHandle(SlabError):
-    """The handle's object was freed, or its arena is closed."""
+class StaleHandle(SlabError, ReferenceError):
+    """What a handle or a path speaks of is gone: freed, or its image is closed."""
 
 
 class NoBackend(SlabError):

@@ -28,7 +28,7 @@ def test_a_file_is_opened_read_only(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 512)
     path.chmod(0o444)
     device = FileDevice(path)
-    flags = Path(f"/proc/self/fdinfo/{device._fd}").read_text()
+    flags = Path(f"/proc/self/fdinfo/{device.fileno()}").read_text()
     access = int(flags.split("flags:")[1].split()[0], 8)
     assert access & 0o3 == 0
     device.close()

@@ -11,8 +11,18 @@ from wofs.device.crc import crc_of
 from wofs.fs import Filesystem
 from wofs.xfs.geometry import fsb_to_byte, ino_to_byte
 
-INODE_CRC, BLOCK_CRC = 100, 4
+INODE_CRC, BLOCK_CRC, SB_CRC = 100, 4, 224
 INODE_MODE, INODE_NLINK, INODE_CORE = 2, 16, 176
+
+
+def edited_super(data: bytes, edits: dict[int, bytes]) -> bytes:
+    """Return an image whose first superblock has other bytes at some offsets, its CRC right."""
+    out = bytearray(data)
+    for offset, value in edits.items():
+        out[offset : offset + len(value)] = value
+    sector = int.from_bytes(out[102:104], "big")
+    out[SB_CRC : SB_CRC + 4] = struct.pack("<I", crc_of(bytes(out[:sector]), SB_CRC))
+    return bytes(out)
 
 
 class Edited:

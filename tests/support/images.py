@@ -10,7 +10,8 @@ from pathlib import Path
 
 from imagelib.manifest import data_hash, segments
 
-FOLDER = Path(__file__).resolve().parents[2] / "images"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "images"
 
 _PIECE_BYTES = 256 << 10
 _ZEROS = bytes(_PIECE_BYTES)

@@ -2,6 +2,6 @@
 
 from wofs.device.base import BytesDevice, Device
 from wofs.device.file import FileDevice
-from wofs.device.source import open_device
+from wofs.device.source import Probe, open_device
 
-__all__ = ["BytesDevice", "Device", "FileDevice", "open_device"]
+__all__ = ["BytesDevice", "Device", "FileDevice", "Probe", "open_device"]

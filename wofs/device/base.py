@@ -31,12 +31,15 @@ class BytesDevice:
     def __init__(self, data: bytes, name: str = "bytes") -> None:
         self.name = name
         self.size = len(data)
-        self._data = data
+        self._data: bytes | None = data
 
     def pread(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from byte `offset`."""
-        return self._data[offset : offset + length]
+        data = self._data
+        if data is None:
+            raise ValueError(f"{self.name}: is closed")
+        return data[offset : offset + length]
 
     def close(self) -> None:
         """Drop the bytes."""
-        self._data = b""
+        self._data = None

@@ -16,45 +16,76 @@ class FileDevice:
     """A regular file or block device, opened O_RDONLY."""
 
     def __init__(self, path: str | bytes | os.PathLike[str], name: str | None = None) -> None:
-        """Open `path`; raises `OSError` as the system does, and for a directory."""
+        """Open `path`; raises `OSError` as the system does, and for what is no image file."""
         self.name = os.fsdecode(os.path.basename(os.fsencode(path))) if name is None else name
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self.size = _size_of(self._fd, path)
-        except BaseException:
-            os.close(self._fd)
-            raise
+        self._open: _Descriptor | None = _Descriptor(open_image(path))
+        self.size = os.lseek(self._open.number, 0, os.SEEK_END)
+
+    def fileno(self) -> int:
+        """Return the descriptor's number; ValueError when the device is closed."""
+        return self._held().number
+
+    def _held(self) -> _Descriptor:
+        held = self._open
+        if held is None:
+            raise ValueError(f"{self.name}: is closed")
+        return held
 
     def pread(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from byte `offset`, fewer only at the device's end."""
-        data = os.pread(self._fd, min(length, _CHUNK), offset)
+        held = self._held()  # so that the number is not another file's before the read is done
+        data = os.pread(held.number, min(length, _CHUNK), offset)
         if len(data) == length or not data:
             return data
-        return self._rest(offset, length, data)
-
-    def _rest(self, offset: int, length: int, first: bytes) -> bytes:
-        """Go on after a short read until the length or the end of the device is reached."""
-        parts, got = [first], len(first)
-        while got < length:
-            data = os.pread(self._fd, min(length - got, _CHUNK), offset + got)
-            if not data:
-                break
-            parts.append(data)
-            got += len(data)
-        return b"".join(parts)
+        return _rest(held.number, offset, length, data)
 
     def close(self) -> None:
-        """Close the descriptor; a second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Give the file back, once the reads under way are done; a second call does nothing."""
+        self._open = None
 
 
-def _size_of(fd: int, path: str | bytes | os.PathLike[str]) -> int:
-    """Return the size in bytes of an open file or block device."""
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{os.fsdecode(path)} is a directory, not an image")
-    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        raise OSError(f"{os.fsdecode(path)} is neither a file nor a block device")
-    return os.lseek(fd, 0, os.SEEK_END)
+class _Descriptor:
+    """A descriptor that is closed when the last who holds this object lets it go."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+def _rest(fd: int, offset: int, length: int, first: bytes) -> bytes:
+    """Go on after a short read until the length or the end of the device is reached."""
+    parts, got = [first], len(first)
+    while got < length:
+        data = os.pread(fd, min(length - got, _CHUNK), offset + got)
+        if not data:
+            break
+        parts.append(data)
+        got += len(data)
+    return b"".join(parts)
+
+
+def open_image(path: str | bytes | os.PathLike[str]) -> int:
+    """Return a descriptor, read-only, of a regular file or block device.
+
+    Raises `OSError` as the system does, and for anything else; a pipe does not make it wait.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(f"{os.fsdecode(path)}: is a directory, not an image")
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            raise OSError(f"{os.fsdecode(path)}: is neither a file nor a block device")
+        if stat.S_ISBLK(mode):
+            again = os.open(path, flags)  # so that a drive looks for its medium
+            os.close(fd)
+            fd = again
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

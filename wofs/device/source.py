@@ -10,13 +10,14 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from wofs.device.base import Device
 from wofs.device.codec import Codec, codec_of, decode
-from wofs.device.file import FileDevice
+from wofs.device.file import FileDevice, open_image
 from wofs.device.unpacked import Folder, default_folder, key_of, write_sparse
 
 log = logging.getLogger("wofs.image")
@@ -27,11 +28,24 @@ Progress = Callable[[int, int], None]
 """Told (compressed bytes read, compressed bytes in all) while an image is unpacked."""
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A look at the first `size` bytes of what is being unpacked.
+
+    `look` gets them as a device and ends the unpacking by raising. It is not asked about
+    sources that are shorter.
+    """
+
+    size: int
+    look: Callable[[Device], object]
+
+
 def open_device(
     path: str | bytes | os.PathLike[str],
     *,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    probe: Probe | None = None,
 ) -> Device:
     """Open the image at `path` for reading; gzip, xz and zstd are unpacked first.
 
@@ -39,51 +53,62 @@ def open_device(
     ~/.cache/wofs) until the source changes or newer ones need the room; where that folder
     cannot be written, in a temporary file that is gone when the device is closed.
     Raises `OSError` of the system, Truncated or Corrupt for a damaged stream, Unsupported
-    if a package is missing, MountError if the disk fills up.
+    if a package is missing, MountError if the disk fills up, and what `probe` raises.
     """
     name = os.fsdecode(path)
-    source = _open_file(name)
-    if source is None:
-        return FileDevice(path)
-    with source:
+    with os.fdopen(open_image(path), "rb") as source:
         title, info = os.path.basename(name), os.fstat(source.fileno())
-        codec = codec_of(os.pread(source.fileno(), _HEAD_BYTES, 0), title)
+        codec = None
+        if stat.S_ISREG(info.st_mode):
+            codec = codec_of(os.pread(source.fileno(), _HEAD_BYTES, 0), title)
         if codec is None:
             return FileDevice(path)
-        unpacking = _Unpacking(source, codec, title, info.st_size, progress)
+        unpacking = _Unpacking(source, codec, title, info.st_size, progress, probe)
         return _unpacked(unpacking, name, info, cache_dir)
-
-
-def _open_file(path: str) -> BinaryIO | None:
-    """Open `path` for reading; None if it is no regular file, which alone can be unpacked."""
-    # Without O_NONBLOCK a pipe would wait for its other end.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return os.fdopen(fd, "rb")
-    os.close(fd)
-    return None
 
 
 class _Unpacking:
     """One compressed source, to be written to a file."""
 
     def __init__(
-        self, source: BinaryIO, codec: Codec, name: str, total: int, progress: Progress | None
+        self,
+        source: BinaryIO,
+        codec: Codec,
+        name: str,
+        total: int,
+        progress: Progress | None,
+        probe: Probe | None,
     ) -> None:
         self.name = name
         self._source = source
         self._codec = codec
         self._total = total
         self._progress = progress
+        self._probe = probe
 
     def write_to(self, fd: int) -> int:
         """Unpack into the empty file `fd`; return the size in bytes."""
         pieces = decode(self._source, self._codec, self.name, self._told)
-        return write_sparse(fd, pieces, self.name)
+        return write_sparse(fd, self._probed(fd, pieces), self.name)
 
     def _told(self, done: int) -> None:
         if self._progress:
             self._progress(done, self._total)
+
+    def _probed(self, fd: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield `pieces`; look at the file once the pieces written are as many as wanted."""
+        probe, size = self._probe, 0
+        for piece in pieces:
+            if probe is not None and size >= probe.size:
+                os.ftruncate(fd, size)
+                device = _device(os.dup(fd), self.name)
+                try:
+                    probe.look(device)
+                finally:
+                    device.close()
+                probe = None
+            yield piece
+            size += len(piece)
 
 
 def _unpacked(

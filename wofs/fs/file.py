@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from wofs.errors import ImageError
+from wofs.fs.image import Image
 from wofs.xfs.inode import Inode
-from wofs.xfs.mount import Mount
 
 BUFFER_BYTES = 128 << 10
 CHUNK_BYTES = 1 << 20
@@ -18,13 +19,20 @@ Segment = tuple[int, int]
 """(start, end) in bytes of a run of data."""
 
 
+def add_path(error: ImageError, path: str) -> None:
+    """Note on an error which path led to the damage, once."""
+    note = f"path: {path}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
 class RawFile(io.RawIOBase):
     """The data of one regular file; every read goes to the image."""
 
-    def __init__(self, mount: Mount, inode: Inode, name: str) -> None:
+    def __init__(self, image: Image, inode: Inode, name: str) -> None:
         super().__init__()
         self.name = name
-        self._mount = mount
+        self._image = image
         self._inode = inode
         self._at = 0
 
@@ -51,7 +59,11 @@ class RawFile(io.RawIOBase):
     def _read(self, length: int) -> bytes:
         if self.closed:
             raise ValueError("read of a closed file")
-        data = self._mount.data.read(self._inode, self._at, length)
+        try:
+            data = self._image.mount.data.read(self._inode, self._at, length)
+        except ImageError as error:
+            add_path(error, self.name)
+            raise
         self._at += len(data)
         return data
 
@@ -93,7 +105,7 @@ class RawFile(io.RawIOBase):
 
     def segments(self) -> Iterator[Segment]:
         """Yield (start, end) in bytes of each run of data; all else are holes."""
-        return self._mount.data.segments(self._inode)
+        return self._image.mount.data.segments(self._inode)
 
 
 class File(io.BufferedReader):

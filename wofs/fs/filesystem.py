@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from wofs.device import Device, open_device
+from wofs.device import Device, Probe, open_device
+from wofs.errors import ImageError, NotXfs, StaleHandle, Unsupported
 from wofs.fs import info as about
 from wofs.fs.image import Image
 from wofs.fs.info import AgInfo, Info, StatFs
@@ -14,6 +15,10 @@ from wofs.fs.names import Segment
 from wofs.fs.path import Path
 from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import mount_options
+from wofs.xfs.super import HINT_SCAN_BYTES, ag_bytes_of, read_super
+
+PROBE_BYTES = HINT_SCAN_BYTES
+"""Unpacked bytes after which a compressed source must have shown a superblock."""
 
 Source = str | bytes | os.PathLike[str] | Device
 Progress = Callable[[int, int], None]
@@ -23,17 +28,24 @@ Progress = Callable[[int, int], None]
 class Filesystem:
     """An image open for reading, a context manager; made by `wofs.open`.
 
-    Safe for several threads at once. After `close` every handle of it is stale.
+    Safe for several threads at once. After `close` its paths, open files and attributes raise
+    StaleHandle, which is a ReferenceError too.
     """
 
     def __init__(self, mounted: Mount) -> None:
-        self.mount = mounted
-        self.root = Path(Image(mounted), None, b"")
+        self.name = mounted.device.name
+        self._image = Image(mounted)
+        self.root = Path(self._image, None, b"")
 
     @property
-    def name(self) -> str:
-        """What messages call the image."""
-        return self.mount.device.name
+    def mount(self) -> Mount:
+        """The layer below: the mounted image."""
+        return self._image.mount
+
+    @property
+    def closed(self) -> bool:
+        """Whether the image was given back."""
+        return self._image.closed
 
     def path(self, *segments: Segment) -> Path:
         """Return a path of this image; relative ones start at its root too."""
@@ -52,10 +64,12 @@ class Filesystem:
         return about.statfs(self.mount)
 
     def close(self) -> None:
-        """Give back the memory and the image; a second call does nothing harmful."""
-        self.mount.close()
+        """Give back the memory and the image; a second call does nothing."""
+        self._image.close()
 
     def __enter__(self) -> Filesystem:
+        if self.closed:
+            raise StaleHandle(f"{self.name}: the filesystem is closed")
         return self
 
     def __exit__(
@@ -67,7 +81,7 @@ class Filesystem:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Filesystem({self.name!r})"
+        return f"Filesystem({self.name!r}{', closed' if self.closed else ''})"
 
 
 def open(
@@ -75,24 +89,53 @@ def open(
     *,
     norecovery: bool = False,
     sb: int = 0,
+    logdev: Source | None = None,
     slab: str = "auto",
     progress: Progress | None = None,
 ) -> Filesystem:
     """Open an image and mount it in this process; nothing is ever written to it.
 
-    `source` is a file (gzip, xz and zstd are unpacked first), a block device, or any `Device`;
-    `progress` is told how far unpacking is. `norecovery` accepts a log that was
-    not replayed, `sb` names the AG whose superblock is read, `slab` the memory backend.
-    Raises NotXfs, Unsupported (a dirty log too), Truncated, Corrupt, NoBackend, and `OSError`
-    as the system does.
+    `source` is a file (gzip, xz and zstd are unpacked first), a block device, or any `Device`,
+    which is closed with the filesystem; `progress` is told how far unpacking is. `norecovery`
+    accepts a log that was not replayed, `sb` names the AG whose superblock is read, `logdev`
+    is where an external log lies, `slab` names the memory backend.
+    Raises NotXfs, Unsupported (a dirty log too), Truncated, Corrupt, NoBackend, MountError
+    (no room to unpack) and `OSError` as the system does.
     """
-    if isinstance(source, str | bytes | os.PathLike):
-        device: Device = open_device(source, progress=progress)
-    else:
-        device = source
+    device = _device(source, 0 if sb else PROBE_BYTES, progress)
     try:
-        options = mount_options(norecovery=norecovery, sb_agno=sb)
-        return Filesystem(mount(device, options, slab=slab))
+        log_device = None if logdev is None else _device(logdev, 0, progress)
+        try:
+            options = mount_options(norecovery=norecovery, sb_agno=sb)
+            return Filesystem(mount(device, options, slab=slab, log_device=log_device))
+        finally:
+            if log_device is not None:
+                log_device.close()
     except BaseException:
         device.close()
         raise
+
+
+def _device(source: Source, probe_bytes: int, progress: Progress | None) -> Device:
+    """Open a source that is no device yet.
+
+    With `probe_bytes` a compressed one is given up as soon as so much of it shows that it
+    holds no XFS: it may be an archive of any length.
+    """
+    if isinstance(source, str | bytes | os.PathLike):
+        probe = Probe(probe_bytes, _refuse_other) if probe_bytes else None
+        return open_device(source, progress=progress, probe=probe)
+    return source
+
+
+def _refuse_other(start: Device) -> None:
+    """Raise NotXfs or Unsupported if the start of a source shows that opening it must fail."""
+    try:
+        read_super(start)
+    except NotXfs:
+        if not ag_bytes_of(start):  # else a copy of the superblock may lie further on
+            raise
+    except Unsupported:
+        raise
+    except ImageError:
+        return

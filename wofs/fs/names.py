@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 P = TypeVar("P", bound="Names")
@@ -50,6 +51,20 @@ class Names:
     def name_bytes(self) -> bytes:
         """The last name as it is stored; b"" for the root."""
         return self._name
+
+    @property
+    def anchor(self) -> str:
+        """The "/" that every path starts with."""
+        return "/"
+
+    @property
+    def root(self) -> str:
+        """The "/" that every path starts with."""
+        return "/"
+
+    def is_absolute(self) -> bool:
+        """Say yes: an image has no current directory."""
+        return True
 
     @property
     def suffix(self) -> str:
@@ -118,6 +133,27 @@ class Names:
         if self._parent is None or b"/" in raw or raw in (b"", b"."):
             raise ValueError(f"invalid name {name!r}")
         return self.parent._below(raw)
+
+    def with_stem(self: P, stem: str) -> P:
+        """Return the path with another last name, its extension kept."""
+        return self.with_name(stem + self.suffix)
+
+    def with_suffix(self: P, suffix: str) -> P:
+        """Return the path with another extension ("" takes it away); ValueError if it is none."""
+        if suffix and (not suffix.startswith(".") or suffix == "." or "/" in suffix):
+            raise ValueError(f"invalid suffix {suffix!r}")
+        return self.with_name(self.stem + suffix)
+
+    def match(self, pattern: str | bytes) -> bool:
+        """Whether the names match `pattern`: from the right, or all if it starts with a slash."""
+        raw = os.fsencode(pattern)
+        patterns, names = components(raw), self._names()
+        if not patterns:
+            raise ValueError("an empty pattern")
+        if len(names) < len(patterns) or (raw.startswith(b"/") and len(names) > len(patterns)):
+            return False
+        tail = names[len(names) - len(patterns) :]
+        return all(map(fnmatchcase, tail, patterns))
 
     def is_relative_to(self, other: Segment | Names) -> bool:
         """Whether this path is `other` or lies below it, by its names alone."""

@@ -13,7 +13,7 @@ from typing import Literal, overload
 
 from wofs.errors import ImageError, IsDir, Loop, NotDir, NotFound, NotLink, PathError
 from wofs.fs import walk as walking
-from wofs.fs.file import BUFFER_BYTES, File, RawFile
+from wofs.fs.file import BUFFER_BYTES, File, RawFile, add_path
 from wofs.fs.image import Image
 from wofs.fs.names import Names, Segment, as_bytes, components
 from wofs.fs.stat import BLK, CHR, DIR, FIFO, LNK, REG, SOCK, Stat, stat_of
@@ -61,9 +61,7 @@ class Path(Names):
     # ---- finding
     def _noted(self, error: ImageError) -> ImageError:
         """Add to a damage which path led to it."""
-        note = f"path: {self}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        add_path(error, str(self))
         return error
 
     def inode(self, *, follow_symlinks: bool = True) -> Inode:
@@ -117,7 +115,7 @@ class Path(Names):
     def xattrs(self, *, follow_symlinks: bool = True) -> Xattrs:
         """Return the extended attributes as a mapping of full names to values, all bytes."""
         inode = self.inode(follow_symlinks=follow_symlinks)
-        return Xattrs(self.image.mount, inode, str(self))
+        return Xattrs(self.image, inode, str(self))
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether the path leads to anything; a damaged inode raises."""
@@ -236,7 +234,7 @@ class Path(Names):
         """
         if mode not in ("r", "rt", "rb"):
             raise ValueError(f"mode {mode!r}: images are only read (r, rt, rb)")
-        raw = RawFile(self.image.mount, self._file(), str(self))
+        raw = RawFile(self.image, self._file(), str(self))
         file = File(raw, buffering if buffering > 1 else BUFFER_BYTES)
         if mode == "rb":
             return file

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
-from wofs.errors import ImageError, NotDir
+from wofs.errors import ImageError, PathError
 from wofs.fs.image import Image
 from wofs.fs.stat import DIR, Stat, stat_of
 from wofs.fs.tree import Batch, OnError
@@ -121,11 +121,21 @@ def walk(top: P, tell: Tell[P]) -> Iterator[tuple[P, list[str], list[str]]]:
 
 
 def glob(top: P, parts: list[bytes]) -> Iterator[P]:
-    """Yield the paths below `top` whose names match `parts`, one pattern a level."""
+    """Yield the paths below `top` whose names match `parts`, one pattern a level; each once."""
     paths: Iterator[P] = iter((top,))
-    for part in parts:
-        paths = _expand(paths, part)
-    return paths
+    for number, part in enumerate(parts):
+        if part != b"**" or parts[number - 1 : number] != [b"**"]:
+            paths = _expand(paths, part)
+    return _once(paths) if parts.count(b"**") > 1 else paths
+
+
+def _once(paths: Iterator[P]) -> Iterator[P]:
+    """Yield each path the first time: between two `**` a name may be found twice."""
+    seen: set[P] = set()
+    for path in paths:
+        if path not in seen:
+            seen.add(path)
+            yield path
 
 
 def _expand(paths: Iterator[P], part: bytes) -> Iterator[P]:
@@ -147,8 +157,8 @@ def _expand(paths: Iterator[P], part: bytes) -> Iterator[P]:
 
 
 def _report(path: Listable, error: Damage) -> None:
-    """Log damage; what is no directory merely holds no match."""
+    """Log damage; what is no directory, or a link to nowhere, merely holds no match."""
     if isinstance(error, ImageError):
         path.image.mount.report(error)
-    elif not isinstance(error, NotDir):
+    elif not isinstance(error, PathError):
         raise error

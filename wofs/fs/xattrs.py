@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TypeVar, overload
 
 from wofs.errors import NoXattr
+from wofs.fs.image import Image
 from wofs.xfs.inode import Inode
-from wofs.xfs.mount import Mount
 
 D = TypeVar("D")
 
@@ -20,24 +20,24 @@ class Xattrs(Mapping[bytes, bytes]):
     raises its `ImageError`, a missing name NoXattr.
     """
 
-    def __init__(self, mount: Mount, inode: Inode, shown: str) -> None:
-        self._mount = mount
+    def __init__(self, image: Image, inode: Inode, shown: str) -> None:
+        self._image = image
         self._inode = inode
         self._shown = shown
 
     def __getitem__(self, name: bytes | str) -> bytes:
         raw = os.fsencode(name)
         try:
-            return self._mount.attrs.get(self._inode, raw)
+            return self._image.mount.attrs.get(self._inode, raw)
         except NoXattr as error:
             line = f"{self._shown}: no extended attribute {os.fsdecode(raw)!r}"
             raise NoXattr(line, raw) from error
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._mount.attrs.names(self._inode))
+        return iter(self._image.mount.attrs.names(self._inode))
 
     def __len__(self) -> int:
-        return len(self._mount.attrs.names(self._inode))
+        return len(self._image.mount.attrs.names(self._inode))
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, bytes | str):

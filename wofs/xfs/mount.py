@@ -74,17 +74,19 @@ def mount(
     *,
     slab: str = "auto",
     process_lifetime: bool = False,
+    log_device: Device | None = None,
 ) -> Mount:
     """Mount the image on `device` and return it, its structures sealed.
 
     `slab` names the memory backend; `process_lifetime` lets the slab be locked until the
-    process ends. Raises NotXfs, Unsupported (a dirty log too, without `norecovery`), the
-    other image errors for a damaged superblock or root, and `OSError` of the device.
+    process ends; `log_device` holds an external log and is read only here.
+    Raises NotXfs, Unsupported (a dirty log too, without `norecovery`), the other image errors
+    for a damaged superblock or root, and `OSError` of the device.
     """
     options = options or mount_options()
     sb = read_super(device, options.sb_agno)
     _warn_of_size(device, sb)
-    log_state = _log_state(device, sb, bool(options.norecovery))
+    log_state = _log_state(device, sb, bool(options.norecovery), log_device)
     if sb.rootino in (0, NULL_FSINO):
         sb.rootino = _find_root(device, sb)
     arena = _arena_for(device, sb, slab)
@@ -110,17 +112,21 @@ def _warn_of_size(device: Device, sb: Superblock) -> None:
         )
 
 
-def _log_state(device: Device, sb: Superblock, norecovery: bool) -> LogState:
+def _log_state(
+    device: Device, sb: Superblock, norecovery: bool, log_device: Device | None
+) -> LogState:
     """Return the state of the log; refuse a dirty or damaged one unless told to go on."""
     where = Where(device.name, "log")
     try:
-        state = xfs_log.state(device, sb)
+        state = xfs_log.state(device, sb, log_device)
     except Corrupt as error:
         if not norecovery:
             error.problem += " (mount with -o norecovery to read the filesystem without its log)"
             raise
         log.warning("%s; mounted without its log: recent changes may be missing", error)
         return LogState()
+    if log_device is not None and not state.external:
+        log.warning("%s: lies inside the image: %s is not looked at", where, log_device.name)
     if not state.known:
         log.warning("%s: is external and was not given: whether it is clean is unknown", where)
     elif not state.clean:

@@ -34,7 +34,9 @@ SCAN_LIMIT_BYTES = 16 << 30
 """How far into a device a lost secondary superblock is searched."""
 
 _SCAN_CHUNK = 4 << 20
-_HINT_SCAN_BYTES = 128 << 20
+HINT_SCAN_BYTES = 128 << 20
+"""How far into a device a sound secondary superblock is searched for a hint."""
+
 _MAX_AGBLOCKS_BYTES = 1 << 40
 _MIN_V5_BLOCKSIZE = 1024
 _MIN_V5_INODESIZE = 512
@@ -195,16 +197,16 @@ def _read_secondary(device: Device, agno: int) -> Superblock:
 
 def _places(device: Device, agno: int) -> Iterator[int]:
     """Yield offsets where AG `agno` may start: by AG 0's fields, then by searching."""
-    guess = _ag_bytes_of(device)
+    guess = ag_bytes_of(device)
     if guess:
         yield guess * agno
     for offset in _scan(device):
-        ag_bytes = _ag_bytes_of(device, offset)
+        ag_bytes = ag_bytes_of(device, offset)
         if ag_bytes and offset % ag_bytes == 0:
             yield ag_bytes * agno
 
 
-def _ag_bytes_of(device: Device, offset: int = 0) -> int:
+def ag_bytes_of(device: Device, offset: int = 0) -> int:
     """Return the size of an AG by the (unverified) superblock at `offset`, 0 if implausible."""
     head = device.pread(offset, SECTOR_BYTES)
     if len(head) < SECTOR_BYTES:
@@ -228,9 +230,9 @@ def _scan(device: Device, limit: int = SCAN_LIMIT_BYTES) -> Iterator[int]:
 
 def _sound_secondary(device: Device) -> int | None:
     """Return an AG with a sound superblock, near the start of the device, or None."""
-    ag_bytes = _ag_bytes_of(device)
+    ag_bytes = ag_bytes_of(device)
     guesses = (ag_bytes, 2 * ag_bytes) if ag_bytes else ()
-    for offset in itertools.chain(guesses, _scan(device, _HINT_SCAN_BYTES)):
+    for offset in itertools.chain(guesses, _scan(device, HINT_SCAN_BYTES)):
         try:
             sb = _read_at(device, offset, 1)
         except ImageError:
