@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from wofs.errors import ImageError
-from wofs.fs.tree import Tree
+from wofs.fs.tree import Batch, Tree
 from wofs.fuse.xattrs import XattrPolicy
 from wofs.xfs.dir import Entry
 from wofs.xfs.inode import Inode
@@ -19,30 +20,27 @@ Row = tuple[Entry, "Inode | ImageError"]
 
 
 class Listing:
-    """The entries of one directory behind a cookie, with their inodes, read block by block."""
+    """The entries of one directory behind a cookie, with their inodes, read block by block.
 
-    __slots__ = ("_batches", "_policy", "at", "error", "rows")
+    `rows` gives them, `back` is a row that was taken from it and is to come first.
+    """
+
+    __slots__ = ("_policy", "back", "error", "rows")
 
     def __init__(self, tree: Tree, policy: XattrPolicy, directory: Inode, after: int) -> None:
-        self.rows: list[Row] = []
-        self.at = 0
+        self.back: Row | None = None
         self.error: ImageError | None = None
         self._policy = policy
-        self._batches = tree.listing(directory, self._note, after)
+        self.rows = self._rows(tree.listing(directory, self._note, after))
 
     def _note(self, error: ImageError) -> None:
         self.error = self.error or error
 
-    def load(self) -> bool:
-        """Read the next block that holds entries; False at the end."""
-        batch = next(self._batches, None)
-        if batch is None:
-            self.rows, self.at = [], 0
-            return False
-        inodes = batch.inodes()
-        self._policy.met(inodes)
-        self.rows, self.at = list(zip(batch.entries, inodes, strict=True)), 0
-        return True
+    def _rows(self, batches: Iterator[Batch]) -> Iterator[Row]:
+        for batch in batches:
+            inodes = batch.inodes()
+            self._policy.met(inodes)
+            yield from zip(batch.entries, inodes, strict=True)
 
 
 class Listings:

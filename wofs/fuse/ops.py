@@ -9,7 +9,8 @@ default_permissions the kernel decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 import pyfuse3
 from pyfuse3 import (
@@ -33,8 +34,8 @@ from wofs.fuse.errmap import NAME_TOO_LONG
 from wofs.fuse.handler import answering
 from wofs.fuse.listing import Listings
 from wofs.fuse.xattrs import XattrPolicy
-from wofs.ondisk.dir import DATA_HEADER_BYTES, MODE_OF_FTYPE
-from wofs.xfs.dir import Entry
+from wofs.ondisk.dir import MODE_OF_FTYPE
+from wofs.xfs.dir import DOT_COOKIE, DOTDOT_COOKIE, Entry
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
@@ -42,10 +43,7 @@ FOREVER_S = 1e6
 """The image does not change: the kernel may keep what it was told."""
 
 ROOT = 1
-_DOT_COOKIE = (DATA_HEADER_BYTES >> 3) + 1
-_DOTDOT_COOKIE = _DOT_COOKIE + 2
-"""Where '.' and '..' lie in a directory block, and no other entry in any form of directory."""
-
+_DEVICES = frozenset({CHR, BLK})
 _CLAIMS_KEPT = 100_000
 
 
@@ -94,25 +92,38 @@ class Operations(pyfuse3.Operations):
             del self._claims[inode.ino]
         return inode
 
-    def _fill(self, out: EntryAttributes, inode: Inode) -> EntryAttributes:
-        """Fill in the kernel's view of an inode (`fs.stat.stat_of` says the same)."""
+    def _filler(self) -> Callable[[EntryAttributes, Inode], EntryAttributes]:
+        """Return what fills in the kernel's view of an inode (`fs.stat.stat_of` says the same).
+
+        It has read geometry and options, once for all entries of a request, and serves that
+        request alone.
+        """
         geo, options = self._mounted.geo, self._mounted.options
-        uid, gid, blocksize, mode = options.uid, options.gid, geo.blocksize, inode.mode
-        out.st_ino = inode.ino
-        out.generation = inode.gen
-        out.st_mode = mode
-        out.st_nlink = inode.nlink
-        out.st_uid = inode.uid if uid < 0 else uid
-        out.st_gid = inode.gid if gid < 0 else gid
-        out.st_rdev = inode.rdev
-        out.st_size = inode.size
-        small = blocksize < PAGE_BYTES or mode >> 12 in (CHR, BLK)
-        out.st_blksize = PAGE_BYTES if small else blocksize
-        out.st_blocks = inode.nblocks << geo.blocklog - 9
-        out.st_atime_ns = inode.atime_ns
-        out.st_mtime_ns = inode.mtime_ns
-        out.st_ctime_ns = inode.ctime_ns
-        return out
+        all_uid, all_gid, sectors_log = options.uid, options.gid, geo.blocklog - 9
+        blksize = max(PAGE_BYTES, geo.blocksize)
+
+        def fill(out: EntryAttributes, inode: Inode) -> EntryAttributes:
+            mode = inode.mode
+            out.st_ino = inode.ino
+            out.generation = inode.gen
+            out.st_mode = mode
+            out.st_nlink = inode.nlink
+            out.st_uid = inode.uid if all_uid < 0 else all_uid
+            out.st_gid = inode.gid if all_gid < 0 else all_gid
+            out.st_rdev = inode.rdev
+            out.st_size = inode.size
+            out.st_blksize = PAGE_BYTES if mode >> 12 in _DEVICES else blksize
+            out.st_blocks = inode.nblocks << sectors_log
+            out.st_atime_ns = inode.atime_ns
+            out.st_mtime_ns = inode.mtime_ns
+            out.st_ctime_ns = inode.ctime_ns
+            return out
+
+        return fill
+
+    def _fill(self, out: EntryAttributes, inode: Inode) -> EntryAttributes:
+        """Fill in the kernel's view of one inode."""
+        return self._filler()(out, inode)
 
     def _node(self, inode: Inode) -> EntryAttributes:
         """Return the reply to a lookup that led to `inode`.
@@ -188,45 +199,46 @@ class Operations(pyfuse3.Operations):
         After damage, all that is sound is listed; then the error is the answer.
         """
         directory = self._inode(fh)
-        if start_id < _DOTDOT_COOKIE and not self._dots(directory, start_id, token):
+        if start_id < DOTDOT_COOKIE and not self._dots(directory, start_id, token):
             return
         listing = self._listings.take(directory, start_id)
+        rows = listing.rows if listing.back is None else chain((listing.back,), listing.rows)
+        listing.back = None
+        fill, reply, out = self._filler(), readdir_reply, self._entry
         last = start_id
-        while listing.at < len(listing.rows) or listing.load():
-            rows = listing.rows
-            for at in range(listing.at, len(rows)):
-                entry, inode = rows[at]
-                if isinstance(inode, ImageError):
-                    out = self._damaged(entry, inode)
-                elif inode.mode >> 12 == DIR:
-                    out = self._listed(directory, inode)
-                else:
-                    out = self._fill(self._entry, inode)
-                if not readdir_reply(token, entry[3], out, entry[0]):
-                    listing.at = at
-                    self._listings.note(directory, listing)
-                    self._listings.keep(directory, last, listing)
-                    return
-                last = entry[0]
-            listing.at = len(rows)
+        for entry, inode in rows:
+            if isinstance(inode, ImageError):
+                full = not reply(token, entry[3], self._damaged(entry, inode), entry[0])
+            elif inode.mode >> 12 == DIR:
+                place = self._listed(directory, inode)
+                full = not reply(token, entry[3], fill(place, inode), entry[0])
+            else:
+                full = not reply(token, entry[3], fill(out, inode), entry[0])
+            if full:
+                listing.back = entry, inode
+                break
+            last = entry[0]
         self._listings.note(directory, listing)
-        if last == start_id:
+        if last != start_id or listing.back:
+            # Kept at its end too: the kernel asks once more to hear that nothing follows.
+            self._listings.keep(directory, last, listing)
+        else:
             self._listings.end(directory)
 
     def _dots(self, directory: Inode, start_id: int, token: ReaddirToken) -> bool:
         """Give '.' and '..' as the kernel does; of these it uses number and type alone."""
         out = self._passing
         out.st_mode = DIR << 12
-        if start_id < _DOT_COOKIE:
+        if start_id < DOT_COOKIE:
             out.st_ino = directory.ino
-            if not readdir_reply(token, b".", out, _DOT_COOKIE):
+            if not readdir_reply(token, b".", out, DOT_COOKIE):
                 return False
         try:
             out.st_ino = self._mounted.dirs.parent(directory)
         except ImageError as error:
             self.report(error)
             return True
-        return readdir_reply(token, b"..", out, _DOTDOT_COOKIE)
+        return readdir_reply(token, b"..", out, DOTDOT_COOKIE)
 
     def _damaged(self, entry: Entry, error: ImageError) -> EntryAttributes:
         """Return what a listing shows of a damaged inode: its name and its type.
@@ -242,7 +254,7 @@ class Operations(pyfuse3.Operations):
         return out
 
     def _listed(self, parent: Inode, inode: Inode) -> EntryAttributes:
-        """Return what a listing of `parent` shows of a directory in it.
+        """Return what a listing of `parent` uses for a directory in it, to be filled.
 
         Its '..' lies in its first block, which is not read for a listing's sake: the place is
         noted, and proved when the directory is entered. Where two places claim it, and for the
@@ -252,7 +264,7 @@ class Operations(pyfuse3.Operations):
         claimed = claims.get(ino)
         if claimed is None and len(claims) < _CLAIMS_KEPT and ino != self._mounted.geo.rootino:
             claims[ino] = claimed = parent.ino
-        return self._fill(self._entry if claimed == parent.ino else self._passing, inode)
+        return self._entry if claimed == parent.ino else self._passing
 
     # ---- data
     @answering

@@ -18,6 +18,7 @@ from pyfuse3 import FUSEError
 
 from wofs.errors import ImageError, NoXattr
 from wofs.fuse.errmap import NOT_SERVED, NOT_SUPPORTED
+from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
@@ -69,7 +70,11 @@ class XattrPolicy:
         if self._labelled:
             return
         for inode in inodes:
-            if isinstance(inode, Inode) and inode.forkoff and _STORED_LABEL in inode.afork:
+            if (
+                isinstance(inode, Inode)
+                and inode.aformat == FMT_LOCAL
+                and _STORED_LABEL in inode.afork
+            ):
                 self._labelled = True
                 return
 

@@ -20,8 +20,8 @@ from wofs.xfs.geometry import MAX_TREE_LEVEL
 from wofs.xfs.inode import Inode
 from wofs.xfs.volume import Volume
 
-CACHED_EXTENTS = 1 << 20
-"""Most extents kept over all maps, 32 bytes each; the map in use is always kept."""
+CACHED_BYTES = 24 << 20
+"""Most that extent maps take up; the map in use is always kept."""
 
 MAX_STARTOFF = (1 << 54) - 1
 _COUNT_MASK = (1 << 21) - 1
@@ -67,12 +67,17 @@ class ExtentMap:
         return self.startoff[-1] + self.count[-1] if len(self) else 0
 
 
+def _weight(extents: ExtentMap) -> int:
+    """Return about how many bytes a map holds."""
+    return 600 + 25 * len(extents)
+
+
 class Maps:
     """The extent maps of a mounted image, read when first needed."""
 
     def __init__(self, vol: Volume) -> None:
         self._vol = vol
-        self._cache: Cache[tuple[int, Fork], ExtentMap] = Cache(CACHED_EXTENTS)
+        self._cache: Cache[tuple[int, Fork], ExtentMap] = Cache(CACHED_BYTES, _weight)
 
     def extents(self, inode: Inode, fork: Fork = "data") -> ExtentMap:
         """Return the verified extents of a fork; an empty map for a local one.
@@ -84,7 +89,7 @@ class Maps:
         found = self._cache.get(key)
         if found is None:
             found = self._read(inode, fork)
-            self._cache.put(key, found, len(found) + 1)
+            self._cache.put(key, found)
         return found
 
     def _read(self, inode: Inode, fork: Fork) -> ExtentMap:

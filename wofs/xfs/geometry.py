@@ -7,6 +7,7 @@ take that handle (or any object with its fields) and are pure. Source: the kerne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 from wofs.ondisk import features as feat
@@ -153,6 +154,26 @@ def ino_to_byte(geo: Geometry, ino: int) -> int:
     agno, agino = ino >> geo.agino_log, ino & geo.agino_mask
     block = agno * geo.agblocks + (agino >> geo.inopblog)
     return (block << geo.blocklog) + ((agino & geo.inopblock - 1) << geo.inodelog)
+
+
+def ino_places(geo: Geometry, inos: Iterable[int]) -> tuple[list[tuple[int, int]], list[int]]:
+    """Return sorted (byte offset on the device, ino) pairs, and the numbers that are outside.
+
+    `ino_to_byte` and `valid_ino` for many numbers: the geometry is read once, not per number.
+    """
+    log, mask, isize_log, last_ag = geo.agino_log, geo.agino_mask, geo.inodelog, geo.agcount - 1
+    ag_bytes = geo.agblocks << geo.blocklog
+    first, full = geo.ag_header_blocks << geo.inopblog, geo.agblocks << geo.inopblog
+    last = geo.last_ag_blocks << geo.inopblog
+    places, outside = [], []
+    for ino in inos:
+        agno, agino = ino >> log, ino & mask
+        if first <= agino < (full if agno < last_ag else last) and 0 <= agno <= last_ag:
+            places.append((agno * ag_bytes + (agino << isize_log), ino))
+        else:
+            outside.append(ino)
+    places.sort()
+    return places, outside
 
 
 def make_ino(geo: Geometry, agno: int, agino: int) -> Ino:

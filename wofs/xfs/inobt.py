@@ -20,8 +20,10 @@ from wofs.xfs.cache import Cache
 from wofs.xfs.geometry import INODES_PER_CHUNK, Geometry, ag_length
 from wofs.xfs.volume import Volume
 
-CACHED_CHUNKS = 1 << 20
-"""Most chunk records kept over all AGs, 14 bytes each; the AG in use is always kept."""
+CACHED_BYTES = 8 << 20
+"""Most that chunk tables take up, over all AGs; the AG in use is always kept."""
+
+_ALL = (1 << INODES_PER_CHUNK) - 1
 
 Chunk = tuple[int, int, int]
 """(startino, holemask, free) of one record; the free mask has holes set too."""
@@ -43,6 +45,16 @@ class ChunkTable:
     def __iter__(self) -> Iterator[Chunk]:
         return zip(self.startino, self.holemask, self.free, strict=True)
 
+    def chunk(self, agino: int) -> tuple[int, int]:
+        """Return the first inode of the chunk that holds `agino` and a mask of those not in use.
+
+        Where no chunk holds it: the inode itself and a mask with all bits set.
+        """
+        at = bisect_right(self.startino, agino) - 1
+        if at < 0 or agino - self.startino[at] >= INODES_PER_CHUNK:
+            return agino, _ALL
+        return self.startino[at], self.free[at] | _spread(self.holemask[at])
+
     def problem(self, agino: int) -> str:
         """Say why an inode is not in use by this table; "" if it is."""
         at = bisect_right(self.startino, agino) - 1
@@ -56,12 +68,17 @@ class ChunkTable:
         return ""
 
 
+def _weight(table: ChunkTable) -> int:
+    """Return about how many bytes a table holds."""
+    return 400 + 14 * len(table)
+
+
 class Inobt:
     """The inode btrees of all AGs, read when first needed."""
 
     def __init__(self, vol: Volume) -> None:
         self._vol = vol
-        self._tables: Cache[int, ChunkTable] = Cache(CACHED_CHUNKS)
+        self._tables: Cache[int, ChunkTable] = Cache(CACHED_BYTES, _weight)
         self._damaged: set[int] = set()
 
     def table(self, agno: int) -> ChunkTable | None:
@@ -81,8 +98,27 @@ class Inobt:
         if table is None:
             self._damaged.add(agno)
         else:
-            self._tables.put(agno, table, len(table) + 1)
+            self._tables.put(agno, table)
         return table
+
+
+    def chunk(self, ino: int) -> tuple[int, int]:
+        """Return the first inode of the chunk that holds `ino` and a mask of those not in use.
+
+        Where the AG's tree is damaged, the inodes' own evidence stands: the mask is 0.
+        """
+        log, mask = self._vol.geo.agino_log, self._vol.geo.agino_mask
+        table = self.table(ino >> log)
+        if table is None:
+            return ino, 0
+        start, unused = table.chunk(ino & mask)
+        return (ino & ~mask) + start, unused
+
+    def problem(self, ino: int) -> str:
+        """Say why an inode is not in use by its AG's tree; "" if it is."""
+        geo = self._vol.geo
+        table = self.table(ino >> geo.agino_log)
+        return table.problem(ino & geo.agino_mask) if table is not None else ""
 
 
 def read_chunks(buffers: Buffers, geo: Geometry, agno: int, agi: Agi) -> ChunkTable:
@@ -130,18 +166,19 @@ def _record_problem(
     missing = hole.bit_count() * 4
     if count != INODES_PER_CHUNK - missing:
         return f"counts {count} inodes, its holemask leaves {INODES_PER_CHUNK - missing}"
-    really_free = _without_holes(free, hole).bit_count() if hole else free.bit_count()
+    really_free = (free & ~_spread(hole)).bit_count()
     if freecount != really_free:
         return f"counts {freecount} free inodes, its mask has {really_free}"
     return ""
 
 
-def _without_holes(free: int, hole: int) -> int:
-    """Return the free mask of the inodes that exist."""
-    for bit in range(16):
+def _spread(hole: int) -> int:
+    """Return the mask of inodes that a hole mask, one bit for four of them, leaves out."""
+    mask = 0
+    for bit in range(16 if hole else 0):
         if hole >> bit & 1:
-            free &= ~(0xF << bit * 4)
-    return free
+            mask |= 0xF << bit * 4
+    return mask
 
 
 def first_inode(buffers: Buffers, geo: Geometry, agi: Agi) -> int:

@@ -23,8 +23,21 @@ from wofs.xfs.geometry import DIR_LEAF_OFFSET, fsb_to_daddr
 from wofs.xfs.inode import Inode
 from wofs.xfs.volume import Volume
 
-CACHED_ENTRIES = 1 << 17
-"""Most parsed entries kept over all directories."""
+CACHED_BYTES = 24 << 20
+"""Most that the parsed entries of all directories take up."""
+
+CACHED_STARTS_BYTES = 4 << 20
+"""Most that the places of their blocks take up."""
+
+
+def _weight(entries: list[Entry]) -> int:
+    """Return about how many bytes a list of entries holds: each a tuple, a name, two numbers."""
+    return 200 + 220 * len(entries)
+
+
+def _weight_of_starts(starts: list[int]) -> int:
+    """Return about how many bytes a list of offsets holds."""
+    return 200 + 40 * len(starts)
 
 
 class Directories:
@@ -33,8 +46,8 @@ class Directories:
     def __init__(self, vol: Volume, maps: Maps) -> None:
         self._vol = vol
         self._maps = maps
-        self._blocks: Cache[tuple[int, int], list[Entry]] = Cache(CACHED_ENTRIES)
-        self._starts: Cache[int, list[int]] = Cache(CACHED_ENTRIES)
+        self._blocks: Cache[tuple[int, int], list[Entry]] = Cache(CACHED_BYTES, _weight)
+        self._starts: Cache[int, list[int]] = Cache(CACHED_STARTS_BYTES, _weight_of_starts)
 
     def entries(self, inode: Inode, after: int = 0) -> Iterator[Entry]:
         """Yield (cookie, ino, ftype, name) in the directory's order, '.' and '..' left out.
@@ -51,25 +64,22 @@ class Directories:
         if inode.type != 4:
             raise NotDir(f"inode {inode.ino} is no directory")
         if inode.format == FMT_LOCAL:
-            return [e for e in self._shortform(inode)[1] if e[0] > after]
+            return _behind(self._shortform(inode), after, True)
         starts = self._data_blocks(inode)
         size = self._vol.geo.dirblksize
         at = max(0, bisect_right(starts, after << 3) - 1)
         for start in starts[at:]:
             if start + size <= after << 3:
                 continue
-            found = self._data_block(inode, start)
-            skip = bisect_right(found, (after, 1 << 64)) if after else 2 if start == 0 else 0
-            if start == 0:
-                skip = max(skip, 2)
-            if skip < len(found):
-                return found[skip:] if skip else found
+            found = _behind(self._data_block(inode, start), after, start == 0)
+            if found:
+                return found
         return []
 
     def parent(self, inode: Inode) -> int:
         """Return the inode number that '..' names."""
         if inode.format == FMT_LOCAL:
-            return self._shortform(inode)[0]
+            return self._shortform(inode)[1][1]
         if self._data_blocks(inode)[:1] != [0]:
             raise bad(self._where(inode), "extent 0", "no first block", "a mapped first block")
         return self._data_block(inode, 0)[1][1]
@@ -82,7 +92,7 @@ class Directories:
         if inode.type != 4:
             raise NotDir(f"inode {inode.ino} is no directory", name)
         if inode.format == FMT_LOCAL:
-            candidates = self._shortform(inode)[1]
+            candidates = self._shortform(inode)[2:]
         elif self._is_block_form(inode):
             candidates = self._data_block(inode, 0)[2:]
         else:
@@ -98,8 +108,14 @@ class Directories:
             return self._vol.where(f"inode {inode.ino}")
         return self._vol.where(block.obj, block.daddr, len(block.data))
 
-    def _shortform(self, inode: Inode) -> tuple[int, list[Entry]]:
-        return shortform(self._vol.geo, inode, self._where(inode))
+    def _shortform(self, inode: Inode) -> list[Entry]:
+        """Return the verified entries of a directory that lies in its inode."""
+        key = (inode.ino, 0)
+        found = self._blocks.get(key)
+        if found is None:
+            found = shortform(self._vol.geo, inode, self._where(inode))
+            self._blocks.put(key, found)
+        return found
 
     def _is_block_form(self, inode: Inode) -> bool:
         return inode.size == self._vol.geo.dirblksize and self._data_blocks(inode) == [0] and (
@@ -124,7 +140,7 @@ class Directories:
         end = starts[-1] + size if starts else 0
         if end != inode.size:
             raise bad(self._where(inode), "size", inode.size, f"{end}, where its blocks end")
-        self._starts.put(inode.ino, starts, len(starts) + 1)
+        self._starts.put(inode.ino, starts)
         return starts
 
     def _data_block(self, inode: Inode, start: int) -> list[Entry]:
@@ -137,7 +153,7 @@ class Directories:
             if start == 0 and found[0][1] != inode.ino:
                 where = self._where(inode, block)
                 raise bad(where, "'.' inumber", found[0][1], inode.ino)
-            self._blocks.put(key, found, len(found) + 1)
+            self._blocks.put(key, found)
         return found
 
     def _load_data(self, inode: Inode, start: int) -> Block:
@@ -195,6 +211,14 @@ class Directories:
             where = self._where(inode, leaf)
             raise BadField(where, f"address {dataptr:#x} leads to no entry")
         return found[at]
+
+
+def _behind(entries: list[Entry], after: int, with_dots: bool) -> list[Entry]:
+    """Return the entries of a block behind cookie `after`; '.' and '..' are never among them."""
+    skip = bisect_right(entries, (after, 1 << 64)) if after else 0
+    if with_dots:
+        skip = max(skip, 2)
+    return entries[skip:] if skip else entries
 
 
 def _runs(extents: ExtentMap, fileoff: int, count: int) -> list[tuple[int, int]] | None:

@@ -13,6 +13,7 @@ from wofs.ondisk.dir import (
     BLOCK_TAIL_BYTES,
     DATA_HEADER_BYTES,
     FREE_TAG,
+    FT_DIR,
     FT_WHT,
     MAGIC_BLOCK,
 )
@@ -22,6 +23,10 @@ from wofs.xfs.inode import Inode
 
 Entry = tuple[int, int, int, bytes]
 """(cookie, ino, ftype, name); the cookie is the entry's place in the directory's data / 8 + 1."""
+
+DOT_COOKIE = (DATA_HEADER_BYTES >> 3) + 1
+DOTDOT_COOKIE = DOT_COOKIE + 2
+"""Where '.' and '..' lie in a directory's first block, and no other entry in any form."""
 
 _HEAD = struct.Struct(">QB").unpack_from
 _U16 = struct.Struct(">H").unpack_from
@@ -53,38 +58,50 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
     `base` is the block's offset in bytes in the directory's data space. Raises BadField.
     """
     data, end = block.data, data_end(block, where)
-    agcount, shift, mask = geo.agcount, geo.agino_log, geo.agino_mask
-    last_ag, inopblog, first = agcount - 1, geo.inopblog, geo.ag_header_blocks
-    full, short = geo.agblocks, geo.last_ag_blocks
+    shift, mask, last_ag = geo.agino_log, geo.agino_mask, geo.agcount - 1
+    first, full = geo.ag_header_blocks << geo.inopblog, geo.agblocks << geo.inopblog
+    short = geo.last_ag_blocks << geo.inopblog
     tail = 3 if geo.has_ftype else 2
     out: list[Entry] = []
     at = DATA_HEADER_BYTES
     while at < end:
-        if end - at < 16 and data[at : at + 2] != b"\xff\xff":
-            raise bad(where, f"entry at {at}", "cut off by the end", "a whole entry")
-        ino, namelen = _HEAD(data, at) if end - at >= 16 else (FREE_TAG << 48, 0)
+        ino, namelen = _HEAD(data, at) if end - at >= 16 else _short_rest(data, at, end, where)
         if ino >> 48 == FREE_TAG:
             at += _free_length(data, at, end, where)
             continue
         name_end = at + 9 + namelen
-        size = 9 + namelen + tail + 7 & ~7
-        if not namelen or at + size > end:
+        stop = at + (9 + namelen + tail + 7 & ~7)
+        if not namelen or stop > end:
             raise bad(where, f"entry at {at} namelen", namelen, f"1 to {end - at - 9 - tail}")
-        name = data[at + 9 : name_end]
         ftype = data[name_end] if tail == 3 else 0
-        agno, agbno = ino >> shift, (ino & mask) >> inopblog
-        if agno > last_ag or not first <= agbno < (full if agno < last_ag else short):
-            raise bad(where, f"entry at {at} inumber", ino, "an inode of the filesystem")
-        if _U16(data, at + size - 2)[0] != at:
-            raise bad(where, f"entry at {at} tag", _U16(data, at + size - 2)[0], at)
-        if ftype > FT_WHT:
-            raise bad(where, f"entry at {at} ftype", ftype, f"at most {FT_WHT}")
-        if b"/" in name or b"\0" in name:
-            raise bad(where, f"entry at {at} name", repr(name), "no '/' and no NUL")
-        out.append(((base + at >> 3) + 1, ino, ftype, name))
-        at += size
-    _refuse_dots(out, base, where)
+        agno = ino >> shift
+        if (
+            agno > last_ag
+            or not first <= ino & mask < (full if agno < last_ag else short)
+            or _U16(data, stop - 2)[0] != at
+            or ftype > FT_WHT
+        ):
+            raise _why(geo, where, at, ino, ftype, _U16(data, stop - 2)[0])
+        out.append(((base + at >> 3) + 1, ino, ftype, data[at + 9 : name_end]))
+        at = stop
+    _check_names([entry[3] for entry in out], base == 0, where)
     return out
+
+
+def _short_rest(data: bytes, at: int, end: int, where: Where) -> tuple[int, int]:
+    """Return the head of what lies before `end`, too close for anything but a free entry."""
+    if data[at : at + 2] != b"\xff\xff":
+        raise bad(where, f"entry at {at}", "cut off by the end", "a whole entry")
+    return FREE_TAG << 48, 0
+
+
+def _why(geo: Geometry, where: Where, at: int, ino: int, ftype: int, tag: int) -> ImageError:
+    """Return the error that names the rule an entry at `at` broke."""
+    if not valid_ino(geo, ino):
+        return bad(where, f"entry at {at} inumber", ino, "an inode of the filesystem")
+    if tag != at:
+        return bad(where, f"entry at {at} tag", tag, at)
+    return bad(where, f"entry at {at} ftype", ftype, f"at most {FT_WHT}")
 
 
 def _free_length(data: bytes, at: int, end: int, where: Where) -> int:
@@ -98,63 +115,80 @@ def _free_length(data: bytes, at: int, end: int, where: Where) -> int:
     return length
 
 
-def _refuse_dots(entries: list[Entry], base: int, where: Where) -> None:
-    """Hold '.' and '..' to the first two places of the first block, and names to be unique."""
-    names = [entry[3] for entry in entries]
-    special = names[:2] if base == 0 else []
-    if base == 0 and special != [b".", b".."]:
-        raise bad(where, "first entries", special, "'.' and '..'")
-    rest = names[2:] if base == 0 else names
-    if b"." in rest or b".." in rest:
-        raise bad(where, "name", "'.' or '..'", "a name")
-    if len(set(rest)) != len(rest):
-        twice = next(name for i, name in enumerate(rest) if name in rest[:i])
+def _check_names(names: list[bytes], with_dots: bool, where: Where) -> None:
+    """Hold the names of a block to be unique and without '/' and NUL.
+
+    '.' and '..' are the first two `with_dots`, and else not there.
+    """
+    if with_dots and names[:2] != [b".", b".."]:
+        raise bad(where, "first entries", names[:2], "'.' and '..'")
+    unique = set(names)
+    if len(unique) != len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise bad(where, "name", f"{twice!r} twice", "unique names")
+    if not with_dots and (b"." in unique or b".." in unique):
+        raise bad(where, "name", "'.' or '..'", "a name")
+    together = b"".join(names)
+    if b"/" in together or b"\0" in together:
+        wrong = next(name for name in names if b"/" in name or b"\0" in name)
+        raise bad(where, "name", repr(wrong), "no '/' and no NUL")
 
 
-def shortform(geo: Geometry, inode: Inode, where: Where) -> tuple[int, list[Entry]]:
-    """Return (parent, entries) of a directory that lies in its inode. Raises BadField."""
+def shortform(geo: Geometry, inode: Inode, where: Where) -> list[Entry]:
+    """Return the entries of a directory that lies in its inode, '.' and '..' first.
+
+    Raises BadField.
+    """
     fork = inode.dfork[: inode.size]
-    if len(fork) < 6:
+    size = len(fork)
+    if size < 6:
         raise bad(where, "size", inode.size, "at least 6 for a shortform directory")
-    count, i8count = fork[0], fork[1]
-    width = 8 if i8count else 4
+    count, width = fork[0], 8 if fork[1] else 4
     at = 2 + width
     parent = int.from_bytes(fork[2:at], "big")
     if not valid_ino(geo, parent):
         raise bad(where, "parent", parent, "an inode of the filesystem")
-    extra = width + (1 if geo.has_ftype else 0)
-    out: list[Entry] = []
+    has_ftype = geo.has_ftype
+    extra = width + (1 if has_ftype else 0)
+    shift, mask, last_ag = geo.agino_log, geo.agino_mask, geo.agcount - 1
+    first, full = geo.ag_header_blocks << geo.inopblog, geo.agblocks << geo.inopblog
+    out: list[Entry] = [
+        (DOT_COOKIE, inode.ino, FT_DIR, b"."),
+        (DOTDOT_COOKIE, parent, FT_DIR, b".."),
+    ]
     last = DATA_HEADER_BYTES + 32 - 1
     for index in range(count):
-        namelen = fork[at] if at < len(fork) else 0
+        namelen = fork[at] if at < size else 0
         name_end = at + 3 + namelen
-        if not namelen or name_end + extra > len(fork):
+        stop = name_end + extra
+        if not namelen or stop > size:
             raise bad(where, f"entry {index} namelen", namelen, "1 to what the fork holds")
-        (offset,) = _U16(fork, at + 1)
-        name = fork[at + 3 : name_end]
-        ftype = fork[name_end] if geo.has_ftype else 0
-        ino = int.from_bytes(fork[name_end + extra - width : name_end + extra], "big")
-        problem = _sf_problem(geo, name, ino, ftype, offset, last)
-        if problem:
-            raise bad(where, f"entry {index} {problem[0]}", problem[1], problem[2])
-        out.append(((offset >> 3) + 1, ino, ftype, name))
+        offset = fork[at + 1] << 8 | fork[at + 2]
+        ftype = fork[name_end] if has_ftype else 0
+        ino = int.from_bytes(fork[stop - width : stop], "big")
+        # Nothing is in the last AG's way here: what is there is looked at more closely.
+        if (
+            offset <= last
+            or offset & 7
+            or ftype > FT_WHT
+            or not (ino >> shift < last_ag and first <= ino & mask < full)
+        ):
+            problem = _sf_problem(geo, ino, ftype, offset, last)
+            if problem:
+                raise bad(where, f"entry {index} {problem[0]}", problem[1], problem[2])
+        out.append(((offset >> 3) + 1, ino, ftype, fork[at + 3 : name_end]))
         last = offset
-        at = name_end + extra
-    if at != len(fork):
+        at = stop
+    if at != size:
         raise bad(where, "size", inode.size, f"{at}, where the {count} entries end")
-    names = {entry[3] for entry in out}
-    if len(names) != len(out):
-        raise bad(where, "name", "one twice", "unique names")
-    return parent, out
+    _check_names([entry[3] for entry in out], True, where)
+    return out
 
 
 def _sf_problem(
-    geo: Geometry, name: bytes, ino: int, ftype: int, offset: int, last: int
+    geo: Geometry, ino: int, ftype: int, offset: int, last: int
 ) -> tuple[str, object, object] | None:
     """Return (field, found, expected) of the first rule a shortform entry breaks."""
-    if b"/" in name or b"\0" in name or name in (b".", b".."):
-        return "name", repr(name), "a name without '/' and NUL"
     if not valid_ino(geo, ino):
         return "inumber", ino, "an inode of the filesystem"
     if ftype > FT_WHT:
