@@ -1,6 +1,15 @@
 """Write-once memory: objects filled once, published whole, sealed, never written again."""
 
 from wofs.slab._slab import report_to
-from wofs.slab.arena import Arena, ArenaStats, Cache, CacheStats, Handles
+from wofs.slab.arena import BACKENDS, Arena, ArenaStats, Cache, CacheStats, Handles, Site
 
-__all__ = ["Arena", "ArenaStats", "Cache", "CacheStats", "Handles", "report_to"]
+__all__ = [
+    "BACKENDS",
+    "Arena",
+    "ArenaStats",
+    "Cache",
+    "CacheStats",
+    "Handles",
+    "Site",
+    "report_to",
+]

@@ -1,7 +1,8 @@
 """The Python face of the slab: arenas, caches of one record type, read-only handles.
 
 An object's content is packed into private bytes and published whole: there is no second
-write, no setter, nothing that makes memory writable. Knows nothing of XFS.
+write, no setter, nothing that makes memory writable. The only undo is `free`, which poisons
+the object and gives its slot back. Knows nothing of XFS.
 """
 
 from __future__ import annotations
@@ -12,25 +13,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
-from wofs.errors import NoBackend, SlabError, SlabFinished, SlabFull
-from wofs.record import Record, RecordSpec
+from wofs.errors import NoBackend, SlabError
+from wofs.record import Record
 from wofs.slab import _slab
+from wofs.slab.layout import Layout, Row, layout_of
 
 R = TypeVar("R", bound=Record)
 PAGE = mmap.PAGESIZE
-BACKEND = "memfd"
 
-Row = Sequence[Any]
-"""Field values of one object, in the order of the record's fields."""
+BACKENDS = ("memfd", "shared", "mprotect", "none")
+"""Strongest first. `auto` takes the first that the machine grants; never `none`, the control
+of experiments: ordinary memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What one cache holds; sizes in bytes."""
+    """What one cache holds.
+
+    `object_bytes` is one object without its header, `slot_bytes` with it; `bytes_used` are
+    those of the fields and paddings of all objects, `bytes_wasted` the rest of the pages.
+    """
 
     name: str
     objects: int
     object_bytes: int
+    slot_bytes: int
     pages: int
     bytes_used: int
     bytes_wasted: int
@@ -38,63 +45,53 @@ class CacheStats:
 
 @dataclass(frozen=True, slots=True)
 class ArenaStats:
-    """What an arena holds: its backend, whether it is sealed and locked, its caches."""
+    """What an arena holds: its backend, whether it is sealed and locked, its caches.
+
+    `pages` are those of objects, `control_pages` those that say where they are.
+    """
 
     backend: str
     sealed: bool
     locked: bool
     pages: int
+    control_pages: int
     caches: tuple[CacheStats, ...]
 
 
-class _Layout:
-    """A record type's native layout and its C counterparts; one per record, for ever."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What lies at an address of an arena.
 
-    def __init__(self, spec: RecordSpec) -> None:
-        fields, format_parts, at = [], ["="], 0
-        for name, code, count in spec.slab_fields:
-            size = struct.calcsize("=" + code)
-            start = -(-at // size) * size
-            format_parts.append(f"{start - at}x{count}{code}")
-            fields.append((name, code, start, count))
-            at = start + size * count
-        self.size = -(-at // 8) * 8
-        self.pack = struct.Struct("".join(format_parts) + f"{self.size - at}x").pack
-        self.arrays = [i for i, f in enumerate(spec.fields) if f.is_array]
-        self.capsule = _slab.layout(spec.name, self.size, tuple(fields))
-        self.type = _slab.handle_type(self.capsule, f"wofs.slab.{spec.name.replace(' ', '_')}")
+    `what` is "object", "header", "padding", "free object", "end of a page", "unused page" or
+    "control area"; `name` the object (where there is none, the nearest below), `byte` the
+    offset within it (negative in its header).
+    """
 
-    def encode(self, row: Row) -> bytes:
-        """Pack one object's values; struct.error for a value that does not fit."""
-        if not self.arrays:
-            return self.pack(*row)
-        flat: list[Any] = []
-        for index, value in enumerate(row):
-            if index in self.arrays:
-                flat.extend(value)
-            else:
-                flat.append(value)
-        return self.pack(*flat)
+    what: str
+    name: str
+    cache: str
+    field: str | None
+    address: int
+    page: int
+    slot: int
+    byte: int
 
-
-_LAYOUTS: dict[int, _Layout] = {}
-
-
-def _layout_of(spec: RecordSpec) -> _Layout:
-    found = _LAYOUTS.get(id(spec))
-    if found is None:
-        found = _LAYOUTS[id(spec)] = _Layout(spec)
-    return found
+    def __str__(self) -> str:
+        if self.field is not None:
+            return f"{self.name}.{self.field}"
+        return f"{self.what} ({self.name})" if self.name else self.what
 
 
 class Handles(Sequence[R], Generic[R]):
     """The handles of a batch, made when asked for."""
 
-    def __init__(self, arena: _slab.Arena, layout: _Layout, offset: int, count: int) -> None:
+    def __init__(
+        self, arena: _slab.Arena, layout: Layout, count: int, place: tuple[int, int, int, int]
+    ) -> None:
         self._arena = arena
         self._layout = layout
-        self._offset = offset
         self._count = count
+        self._offset, self._serial, self._per_page, self._stride = place
 
     def __len__(self) -> int:
         return self._count
@@ -108,18 +105,22 @@ class Handles(Sequence[R], Generic[R]):
             return [self[i] for i in range(*index.indices(self._count))]
         if not -self._count <= index < self._count:
             raise IndexError(index)
-        at = self._offset + index % self._count * self._layout.size
-        return cast(R, self._arena.handle(self._layout.type, self._layout.capsule, at))
+        number = index % self._count
+        page, slot = divmod(number, self._per_page)
+        offset = self._offset + page * PAGE + slot * self._stride
+        layout = self._layout
+        handle = self._arena.handle(layout.type, layout.id, offset, self._serial + number)
+        return cast(R, handle)
 
 
 class Cache(Generic[R]):
     """Objects of one record type, several a page."""
 
-    def __init__(self, arena: Arena, record: type[R]) -> None:
+    def __init__(self, arena: _slab.Arena, record: type[R]) -> None:
         self._arena = arena
         self._spec = record.spec
-        self._layout = _layout_of(record.spec)
-        self.objects = 0
+        self._layout = layout_of(record.spec)
+        self._number = arena.cache(self._layout.id)
 
     def init_once(self, name: str, /, **values: object) -> R:
         """Create the object called `name` with all its values; the only way to fill it.
@@ -130,87 +131,110 @@ class Cache(Generic[R]):
         missing = [f.name for f in self._spec.fields if f.name not in values]
         if missing or len(values) != len(self._spec.fields):
             raise SlabError(f"{name}: the values must be those of {self._spec.name}: {missing}")
-        row = [values[field.name] for field in self._spec.fields]
-        return self._publish(name, False, [row])[0]
+        data = self._packed(name, [[values[field.name] for field in self._spec.fields]])
+        offset, serial = self._arena.init_once(self._number, name, data)
+        handle = self._arena.handle(self._layout.type, self._layout.id, offset, serial)
+        return cast(R, handle)
 
     def init_batch(self, prefix: str, rows: Iterable[Row]) -> Handles[R]:
-        """Create one object per row (values in field order), named `prefix[0]` and so on."""
-        return self._publish(prefix, True, rows)
+        """Create one object per row (values in field order), named `prefix[0]` and so on.
 
-    def _publish(self, prefix: str, indexed: bool, rows: Iterable[Row]) -> Handles[R]:
+        Raises as `init_once` does; where the system fails half way, objects already published
+        stay, without handles, until the arena is closed.
+        """
+        data = self._packed(prefix, rows)
+        place = self._arena.init_batch(self._number, prefix, data)
+        return Handles(self._arena, self._layout, len(data) // self._layout.size, place)
+
+    def _packed(self, name: str, rows: Iterable[Row]) -> bytes:
+        encode = self._layout.encode
         try:
-            packed = [self._layout.encode(row) for row in rows]
+            return b"".join([encode(row) for row in rows])
         except (struct.error, TypeError) as error:
-            raise SlabError(f"{prefix}: {self._spec.name}: {error}") from error
-        offset = self._arena.reserve(len(packed) * self._layout.size)
-        data = b"".join(packed)
-        self._arena.raw.publish(
-            self._layout.capsule, prefix, indexed, offset, self._layout.size, len(packed), data
-        )
-        self.objects += len(packed)
-        return Handles(self._arena.raw, self._layout, offset, len(packed))
+            raise SlabError(f"{name}: {self._spec.name}: {error}") from error
+
+    def free(self, obj: R) -> None:
+        """Poison an object and give its slot back to the freelist; its handles are stale.
+
+        Raises StaleHandle for one that is freed already, SlabFinished once the arena is
+        sealed (it is then given back whole, by `close`), BufferError while a memoryview of
+        the object is in use.
+        """
+        self._arena.free(obj)
 
     def stats(self) -> CacheStats:
         """Return what the cache holds."""
-        used = self.objects * self._layout.size
-        pages = -(-used // PAGE)
+        objects, _, pages, _, stride = self._arena.cache_state(self._number)
+        used = objects * self._layout.size
         return CacheStats(
-            self._spec.name, self.objects, self._layout.size, pages, used, pages * PAGE - used
+            self._spec.name, objects, self._layout.size, stride, pages, used, pages * PAGE - used
         )
 
 
 class Arena:
-    """Write-once memory of one mount: init_once, init_batch, finish, reads, close."""
+    """Write-once memory of one mount: init_once, init_batch, free, finish, reads, close."""
 
     def __init__(self, raw: _slab.Arena) -> None:
-        self.raw = raw
-        self.backend = BACKEND
+        self._raw = raw
         self._caches: dict[str, Cache[Any]] = {}
 
     @classmethod
-    def create(cls, pages: int, backend: str = "auto") -> Arena:
-        """Reserve an arena of `pages` pages; raises NoBackend where the machine refuses."""
-        if backend not in ("auto", BACKEND):
-            raise NoBackend(f"no slab backend is called {backend!r}")
+    def create(cls, pages: int, backend: str = "auto", label: str = "object") -> Arena:
+        """Reserve an arena of `pages` pages for objects.
+
+        `label` is what crash reports call its objects (at most 15 letters). Raises NoBackend
+        where the machine does not grant the backend.
+        """
+        if backend not in ("auto", *BACKENDS):
+            known = ", ".join(("auto", *BACKENDS))
+            raise NoBackend(f"no slab backend is called {backend!r}: {known}")
         try:
-            return cls(_slab.Arena(pages * PAGE))
+            return cls(_slab.Arena(pages, backend, label))
         except OSError as error:
-            raise NoBackend(f"backend {BACKEND}: {error.strerror}") from error
+            raise NoBackend(f"slab backend {backend}: {error.strerror}") from error
 
     def cache(self, record: type[R]) -> Cache[R]:
         """Return the cache of a record type, made when first asked for."""
         name = record.spec.name
         if name not in self._caches:
-            self._caches[name] = Cache(self, record)
+            self._caches[name] = Cache(self._raw, record)
         return self._caches[name]
 
-    def reserve(self, size: int) -> int:
-        """Return the page-aligned offset of `size` fresh bytes; each cache has its own pages."""
-        total, used, sealed, _ = self.raw.state()
-        if sealed:
-            raise SlabFinished("the arena is sealed")
-        start = -(-used // PAGE) * PAGE
-        if start + size > total:
-            raise SlabFull(f"{size} bytes do not fit: {total - start} are left")
-        return start
-
     def finish(self, *, process_lifetime: bool = False) -> None:
-        """Seal the arena: no object is created any more, by any means.
+        """Seal the arena: no object is created or freed any more, by any means.
 
-        `process_lifetime` also locks the view against unmapping until the process ends,
-        where the kernel can (`stats().locked`). Raises SlabError if a writer is left.
+        `process_lifetime` also locks the view against unmapping until the process ends, where
+        the kernel can (`stats().locked`), and lets this process make no other arena. Raises
+        SlabError if a writer is left, or an object is not what was published.
         """
         try:
-            self.raw.seal(process_lifetime)
+            self._raw.finish(process_lifetime)
         except OSError as error:
             raise SlabError(f"the arena cannot be sealed: {error.strerror}") from error
 
+    def verify(self) -> list[Site]:
+        """Return the objects whose bytes are no longer those that were published.
+
+        The checksums compared with were taken at publication and lie elsewhere. This finds
+        what protection cannot stop: writes by the kernel, a debugger, failing memory.
+        """
+        return [Site(*found) for found in self._raw.verify()]
+
+    def locate(self, address: int) -> Site | None:
+        """Return what lies at an address; None outside the arena."""
+        found = self._raw.locate(address)
+        return None if found is None else Site(*found)
+
     def stats(self) -> ArenaStats:
-        """Return what the arena holds."""
-        _, used, sealed, locked = self.raw.state()
+        """Return what the arena holds. Raises StaleHandle once it is closed."""
+        backend, sealed, locked, _, control, used = self._raw.state()
         caches = tuple(cache.stats() for cache in self._caches.values())
-        return ArenaStats(self.backend, bool(sealed), bool(locked), -(-used // PAGE), caches)
+        return ArenaStats(backend, bool(sealed), bool(locked), used - control, control, caches)
 
     def close(self) -> None:
-        """Unmap the memory (a locked one stays); reading a handle then raises ReferenceError."""
-        self.raw.close()
+        """Unmap the memory (a locked one stays); a second call does nothing.
+
+        Reading a handle then raises StaleHandle. Raises BufferError while a memoryview of an
+        object is in use.
+        """
+        self._raw.close()

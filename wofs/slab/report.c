@@ -1,169 +1,256 @@
 /* The crash report: names the object and field that a stray access hit.
  *
- * Only async-signal-safe calls (write, gettid, sigaction). After the report the previous
- * handler is put back and the access faults again, so that exit status, core dump and
- * faulthandler's Python traceback stay the kernel's and Python's own.
+ * Signal-safe calls only. After the report the handler that was there before is called once
+ * (faulthandler prints its traceback), then the default action is put back and the access
+ * faults again: exit status and core dump are the kernel's own, with the true cause.
  */
 #define _GNU_SOURCE
+#include "report.h"
+
 #include "slab.h"
+#include "text.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-static const slab_arena *arenas[SLAB_MAX_ARENAS];
-static struct sigaction previous_segv, previous_bus;
-static int installed, report_fd = -1;
+#define WAIT_MS 10
+#define WAITS 500
 
-typedef struct {
-    char text[1024];
-    size_t length;
-} line;
+static struct sigaction before_segv, before_bus;
+static int report_fd = -1;
+static volatile long reporter; /* the thread that reports, 0: none yet */
 
-static void put(line *out, const char *text) {
-    while (*text && out->length < sizeof out->text)
-        out->text[out->length++] = *text++;
-}
-
-static void put_number(line *out, uint64_t value, unsigned base) {
-    char digits[24];
-    size_t n = 0;
-    do {
-        digits[n++] = "0123456789abcdef"[value % base];
-        value /= base;
-    } while (value);
-    if (base == 16)
-        put(out, "0x");
-    while (n && out->length < sizeof out->text)
-        out->text[out->length++] = digits[--n];
-}
-
-static void emit(const line *out) {
-    ssize_t ignored = write(STDERR_FILENO, out->text, out->length);
-    if (report_fd >= 0)
-        ignored = write(report_fd, out->text, out->length);
-    (void)ignored;
-}
-
-static const slab_arena *arena_of(const unsigned char *address) {
-    for (size_t i = 0; i < SLAB_MAX_ARENAS; i++) {
-        const slab_arena *arena = arenas[i];
-        if (arena && arena->base && address >= arena->base &&
-            address < arena->base + arena->reserved)
-            return arena;
+/* ---- what was hit */
+static const slab_entry *entry_at(uintptr_t address) {
+    const slab_registry *registry = slab_registry_view();
+    for (size_t i = 0; registry && i < SLAB_MAX_ARENAS; i++) {
+        const slab_entry *entry = &registry->arenas[i];
+        uintptr_t base = (uintptr_t)entry->base;
+        if (entry->uid && address >= base && address - base < entry->reserved)
+            return entry;
     }
     return NULL;
 }
 
-static void put_object(line *out, const slab_site *site, size_t index) {
-    put(out, site->prefix);
-    if (site->indexed) {
-        put(out, "[");
-        put_number(out, index, 10);
-        put(out, "]");
+static int in_registry(uintptr_t address) {
+    const slab_region *region = slab_registry_region();
+    uintptr_t base = (uintptr_t)region->base;
+    return base && address >= base && address - base < region->reserved;
+}
+
+static void put_byte(slab_text *out, const slab_site *site) {
+    slab_put(out, "byte ");
+    if (strcmp(site->what, "header") == 0) {
+        slab_put_number(out, site->byte + sizeof(slab_header));
+        slab_put(out, " of its header");
+    } else {
+        slab_put_number(out, site->byte);
+        slab_put(out, " of the object");
     }
 }
 
-static void put_field(line *out, const slab_site *site, size_t within) {
-    static const char codes[] = "BHIQbhiqs";
-    static const unsigned sizes[] = {1, 2, 4, 8, 1, 2, 4, 8, 1};
-    for (uint32_t i = 0; i < site->layout->nfields; i++) {
-        const slab_field *field = &site->layout->fields[i];
-        const char *code = strchr(codes, field->code);
-        size_t size = code ? sizes[code - codes] * field->count : 0;
-        if (within >= field->offset && within < field->offset + size) {
-            put(out, ".");
-            put(out, field->name);
-            return;
+static void put_target(slab_text *out, const slab_entry *entry, const slab_site *site) {
+    slab_put(out, "\n  hit       ");
+    if (site->field || strcmp(site->what, "header") == 0 || strcmp(site->what, "padding") == 0) {
+        slab_put(out, entry->label);
+        slab_put(out, " ");
+        slab_put(out, site->name);
+        if (site->field) {
+            slab_put(out, ".");
+            slab_put(out, site->field->name);
+        } else {
+            slab_put(out, site->what[0] == 'h' ? " (its header)" : " (padding behind its fields)");
+        }
+        slab_put(out, "\n  offset    ");
+        put_byte(out, site);
+    } else {
+        slab_put(out, "no object: ");
+        slab_put(out, site->what);
+        if (site->name[0]) {
+            slab_put(out, "; the nearest below is ");
+            slab_put(out, entry->label);
+            slab_put(out, " ");
+            slab_put(out, site->name);
         }
     }
-    put(out, " (between its fields)");
+    if (site->cache[0]) {
+        slab_put(out, "\n  cache     ");
+        slab_put(out, site->cache);
+        slab_put(out, ", slot ");
+        slab_put_number(out, site->slot);
+    }
+    slab_put(out, "\n  page      ");
+    slab_put_number(out, site->page);
+    slab_put(out, " of ");
+    slab_put_number(out, entry->pages);
 }
 
-/* Say what lies at an offset of the view: an object and field, or free space and its neighbour. */
-static void put_target(line *out, const slab_arena *arena, size_t offset) {
-    const slab_site *nearest = NULL;
-    for (size_t i = 0; i < arena->nsites; i++) {
-        const slab_site *site = &arena->sites[i];
-        if (offset < site->offset)
-            continue;
-        nearest = site;
-        size_t index = (offset - site->offset) / site->stride;
-        size_t within = (offset - site->offset) % site->stride;
-        if (index >= site->objects || within >= site->layout->size)
-            continue;
-        put(out, "mount_struct ");
-        put_object(out, site, index);
-        put_field(out, site, within);
-        put(out, "\n  cache ");
-        put(out, site->layout->name);
-        put(out, ", byte ");
-        put_number(out, within, 10);
-        put(out, " of the object, page ");
-        put_number(out, offset / (size_t)sysconf(_SC_PAGESIZE), 10);
+static void put_place(slab_text *out, uintptr_t address) {
+    slab_site site;
+    const slab_entry *entry = entry_at(address);
+    if (!entry) {
+        slab_put(out, "\n  hit       the slab's own tables (record layouts, arenas)");
         return;
     }
-    put(out, "no object");
-    if (nearest) {
-        put(out, "; nearest below: ");
-        put_object(out, nearest, nearest->objects - 1);
+    size_t offset = address - (uintptr_t)entry->view;
+    if (address < (uintptr_t)entry->view || offset >= entry->size) {
+        slab_put(out, "\n  hit       no object: guard page ");
+        slab_put(out, address < (uintptr_t)entry->view ? "below" : "above");
+        slab_put(out, " the arena, ");
+        uintptr_t edge = (uintptr_t)entry->view + entry->size;
+        uintptr_t distance = address < edge ? (uintptr_t)entry->view - address : address - edge + 1;
+        slab_put_number(out, distance);
+        slab_put(out, distance == 1 ? " byte outside" : " bytes outside");
+    } else {
+        slab_site_at(entry, offset, &site);
+        put_target(out, entry, &site);
     }
+    slab_put(out, "\n  arena     ");
+    slab_put_number(out, entry->uid);
+    slab_put(out, ", backend ");
+    slab_put(out, entry->backend);
+    slab_put(out, entry->sealed ? ", sealed" : ", not yet sealed");
+}
+
+/* ---- how */
+static const char *kind_of(int signo, int code) {
+    if (signo == SIGBUS)
+        return code == BUS_ADRERR ? "SIGBUS, no memory behind the address (BUS_ADRERR)" : "SIGBUS";
+    if (code == SEGV_ACCERR)
+        return "SIGSEGV, access not permitted (SEGV_ACCERR)";
+    return code == SEGV_MAPERR ? "SIGSEGV, nothing mapped (SEGV_MAPERR)" : "SIGSEGV";
+}
+
+static uintptr_t code_of(const ucontext_t *context) {
+#if defined(__x86_64__)
+    return (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    return (uintptr_t)context->uc_mcontext.pc;
+#else
+    (void)context;
+    return 0;
+#endif
+}
+
+static const char *access_of(const ucontext_t *context) {
+#if defined(__x86_64__)
+    return context->uc_mcontext.gregs[REG_ERR] & 2 ? "a write" : "a read";
+#else
+    (void)context;
+    return "an access";
+#endif
+}
+
+static void put_circumstances(slab_text *out, int signo, const siginfo_t *info,
+                              const ucontext_t *context) {
+    char name[16] = "";
+    (void)prctl(PR_GET_NAME, name);
+    slab_put(out, "\n  address   ");
+    slab_put_hex(out, (uintptr_t)info->si_addr);
+    slab_put(out, ", ");
+    slab_put(out, access_of(context));
+    slab_put(out, " by the code at ");
+    slab_put_hex(out, code_of(context));
+    slab_put(out, "\n  fault     ");
+    slab_put(out, kind_of(signo, info->si_code));
+    slab_put(out, "\n  thread    ");
+    slab_put_number(out, (uint64_t)syscall(SYS_gettid));
+    slab_put(out, " (");
+    slab_put(out, name);
+    slab_put(out, ") of process ");
+    slab_put_number(out, (uint64_t)getpid());
+    slab_put(out, "\n");
 }
 
 static void report(int signo, const siginfo_t *info, const ucontext_t *context) {
-    const unsigned char *address = info->si_addr;
-    const slab_arena *arena = arena_of(address);
-    line out = {.length = 0};
-    put(&out, "\nwofs: stray access to write-once memory: ");
-    if (address < arena->view || address >= arena->view + arena->size)
-        put(&out, "guard page beside the arena");
-    else
-        put_target(&out, arena, (size_t)(address - arena->view));
-    put(&out, "\n  address ");
-    put_number(&out, (uintptr_t)address, 16);
-#if defined(__x86_64__)
-    put(&out, context->uc_mcontext.gregs[REG_ERR] & 2 ? ", a write" : ", a read");
-    put(&out, ", by the code at ");
-    put_number(&out, (uint64_t)context->uc_mcontext.gregs[REG_RIP], 16);
-#else
-    (void)context;
-#endif
-    put(&out, signo == SIGBUS ? ", SIGBUS" : ", SIGSEGV");
-    put(&out, ", thread ");
-    put_number(&out, (uint64_t)syscall(SYS_gettid), 10);
-    put(&out, "\n  the memory was not changed; the process ends here\n");
-    emit(&out);
+    slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}};
+    slab_put(&out, "\nwofs: stray access to write-once memory");
+    put_place(&out, (uintptr_t)info->si_addr);
+    put_circumstances(&out, signo, info, context);
+    slab_flush(&out);
+    slab_put(&out, "  C stack:\n");
+    slab_stack_dump(&out, code_of(context));
+    slab_put(&out, "  Python ");
+    slab_flush(&out);
+    if (slab_python_dump(out.fds, 2) < 0)
+        slab_put(&out, "stack: not known here (faulthandler, where enabled, prints it next)\n");
+    slab_put(&out, "  The memory was not changed; the process ends here.\n");
+    slab_flush(&out);
+}
+
+/* ---- the handler */
+static void call_before(int signo, siginfo_t *info, void *context) {
+    const struct sigaction *before = signo == SIGBUS ? &before_bus : &before_segv;
+    if (before->sa_flags & SA_SIGINFO)
+        before->sa_sigaction(signo, info, context);
+    else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN)
+        before->sa_handler(signo);
+}
+
+static void default_action(int signo) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    sigaction(signo, &action, NULL);
+}
+
+/* Another thread reports: let it finish; it ends the process. */
+static void wait_for_reporter(void) {
+    struct timespec pause = {0, WAIT_MS * 1000000L};
+    for (int i = 0; i < WAITS; i++)
+        nanosleep(&pause, NULL);
 }
 
 static void on_fault(int signo, siginfo_t *info, void *context) {
-    /* si_code <= 0: sent by kill(2), there is no address to name. */
-    if (info->si_code > 0 && arena_of(info->si_addr))
-        report(signo, info, context);
-    sigaction(signo, signo == SIGBUS ? &previous_bus : &previous_segv, NULL);
-    if (info->si_code <= 0)
-        raise(signo);
+    long me = syscall(SYS_gettid), nobody = 0;
+    uintptr_t address = (uintptr_t)info->si_addr;
+    /* si_code <= 0: sent by kill(2) or raise(3), there is no address to name. */
+    int ours = info->si_code > 0 && (entry_at(address) || in_registry(address));
+    if (reporter == me) { /* raise() of the handler called below, or a fault in the report */
+        default_action(signo);
+        return;
+    }
+    if (!ours) {
+        sigaction(signo, signo == SIGBUS ? &before_bus : &before_segv, NULL);
+        if (info->si_code <= 0)
+            raise(signo);
+        return;
+    }
+    if (!__atomic_compare_exchange_n(&reporter, &nobody, me, 0, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) {
+        wait_for_reporter();
+        default_action(signo);
+        return;
+    }
+    report(signo, info, context);
+    call_before(signo, info, context);
+    default_action(signo);
 }
 
-int slab_report_install(void) {
-    struct sigaction action;
-    struct sigaction now;
+static int install(int signo, struct sigaction *before) {
+    struct sigaction action, now;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGSEGV, NULL, &now) < 0)
+    if (sigaction(signo, NULL, &now) < 0)
         return -1;
-    if (installed && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault)
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault)
         return 0;
-    if (sigaction(SIGSEGV, &action, &previous_segv) < 0 ||
-        sigaction(SIGBUS, &action, &previous_bus) < 0)
-        return -1;
-    installed = 1;
-    return 0;
+    *before = now;
+    return sigaction(signo, &action, NULL);
+}
+
+int slab_report_install(void) {
+    slab_stack_prepare();
+    return install(SIGSEGV, &before_segv) < 0 ? -1 : install(SIGBUS, &before_bus);
 }
 
 int slab_report_to(const char *path) {
@@ -173,21 +260,5 @@ int slab_report_to(const char *path) {
     if (report_fd >= 0)
         close(report_fd);
     report_fd = fd;
-    return 0;
-}
-
-int slab_report_add(const slab_arena *arena) {
-    for (size_t i = 0; i < SLAB_MAX_ARENAS; i++)
-        if (!arenas[i]) {
-            arenas[i] = arena;
-            return 0;
-        }
-    errno = ENFILE;
-    return -1;
-}
-
-void slab_report_remove(const slab_arena *arena) {
-    for (size_t i = 0; i < SLAB_MAX_ARENAS; i++)
-        if (arenas[i] == arena)
-            arenas[i] = NULL;
+    return fd;
 }

@@ -1,63 +1,212 @@
-/* Write-once memory: what the files of the extension share. */
+/* Write-once memory: what the files of the extension share.
+ *
+ * Two kinds of memory are told apart throughout. *Protected* memory is a region: published by
+ * its backend, then only read; all that reads depend on lies there: objects, their headers, the
+ * tables that say which page belongs to which cache, field tables, the table of arenas, the
+ * secret. *Bookkeeping* (freelists, checksums, counts) is ordinary memory; it steers only where
+ * the next object goes and what verify() compares with, never what a read returns.
+ */
 #ifndef WOFS_SLAB_H
 #define WOFS_SLAB_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define SLAB_NAME_MAX 48
-#define SLAB_MAX_ARENAS 256
+#define SLAB_NAME_MAX 32
+#define SLAB_MAX_ARENAS 1024
+#define SLAB_MAX_CACHES 64
+#define SLAB_NO_INDEX 0xFFFFFFFFu
+#define SLAB_FREE_CACHE 0xFFFFu
+#define SLAB_POISON 0xDE
+
+/* What can go wrong, beside the system's own errors. */
+typedef enum {
+    SLAB_OK = 0,
+    SLAB_OS,       /* errno says */
+    SLAB_FULL,     /* no room */
+    SLAB_FINISHED, /* sealed: nothing is created or freed */
+    SLAB_STALE,    /* freed, reused, or its arena closed */
+    SLAB_BUSY,     /* a buffer of it is exported */
+    SLAB_TOO_BIG,  /* an object larger than a page */
+    SLAB_LONG_NAME, /* beyond SLAB_NAME_MAX */
+    SLAB_LOST,     /* the view does not show what was published */
+    SLAB_FORKED,   /* the arena belongs to the parent process */
+} slab_status;
+
+/* ---- region.c, backend_*.c: a stretch of protected memory between guards */
+typedef struct slab_backend slab_backend;
+
+typedef struct {
+    const slab_backend *backend;
+    unsigned char *base; /* of the reservation, NULL when closed */
+    size_t reserved;     /* bytes, guards included */
+    unsigned char *view; /* what is read */
+    size_t size;         /* bytes of the view, whole pages */
+    int fd;              /* the writer's descriptor, -1: none (any more) */
+    int sealed;
+    int locked;          /* mseal'ed: stays mapped until the process ends */
+} slab_region;
+
+/* Each call returns 0, or -1 with errno set. */
+struct slab_backend {
+    const char *name;
+    int (*open)(slab_region *region);
+    int (*write)(slab_region *region, size_t offset, const void *data, size_t bytes);
+    int (*seal)(slab_region *region);
+};
+
+extern const slab_backend slab_memfd, slab_shared, slab_mprotect, slab_none;
+
+size_t slab_page(void);
+size_t slab_guard(void);
+const slab_backend *slab_backend_called(const char *name);
+/* "auto" takes the first backend that this machine grants, never "none". */
+int slab_region_open(slab_region *region, size_t bytes, const char *backend);
+int slab_region_write(slab_region *region, size_t offset, const void *data, size_t bytes);
+int slab_region_seal(slab_region *region, int process_lifetime);
+int slab_region_move(slab_region *region); /* in a forked child: same bytes, memory of its own */
+void slab_region_close(slab_region *region);
+
+/* ---- registry.c: one protected region for the process */
 
 /* One field of a record: where it lies in an object and how it is read. */
 typedef struct {
     char name[SLAB_NAME_MAX];
     uint32_t offset; /* bytes from the object's start */
     uint32_t count;  /* items, or bytes for code 's' */
+    uint32_t item;   /* bytes of an item */
     char code;       /* struct's letter */
 } slab_field;
 
-/* The layout of one record type. Never freed: handles and reports refer to it. */
+/* The layout of one record type; never freed. */
 typedef struct {
+    uint64_t magic;
     char name[SLAB_NAME_MAX];
     uint32_t size; /* bytes of an object */
     uint32_t nfields;
     slab_field fields[];
 } slab_layout;
 
-/* Where one published object, or one run of like objects, lies. */
+/* An arena as readers and the crash report see it. */
+typedef struct {
+    uint64_t uid; /* 0: no arena */
+    unsigned char *base;
+    unsigned char *view;
+    size_t reserved;
+    size_t size;
+    uint32_t pages; /* of objects and control area together */
+    uint32_t control_pages;
+    uint32_t sealed;
+    char backend[12];
+    char label[16]; /* what a report calls the kind of object */
+} slab_entry;
+
+typedef struct {
+    uint64_t secret;
+    slab_entry arenas[SLAB_MAX_ARENAS];
+} slab_registry;
+
+slab_status slab_registry_open(void);
+/* NULL until opened. */
+const slab_registry *slab_registry_view(void);
+const slab_region *slab_registry_region(void);
+/* Publish bytes for ever; `at` is where they are read. */
+slab_status slab_registry_append(const void *data, size_t bytes, const void **at);
+/* Say where the next bytes would lie, so that they may speak of their own address. */
+slab_status slab_registry_room(size_t bytes, const void **at);
+slab_status slab_registry_add(const slab_entry *entry, uint32_t *slot);
+slab_status slab_registry_set(uint32_t slot, const slab_entry *entry);
+int slab_registry_seal(void);
+slab_status slab_layout_publish(slab_layout *layout, size_t bytes, size_t *id);
+const slab_layout *slab_layout_at(size_t id); /* NULL: no layout has that id */
+size_t slab_layout_id(const slab_layout *layout);
+
+/* ---- arena.c, cache.c */
+
+/* What stands before each object. A free slot has cache SLAB_FREE_CACHE and a dead cookie. */
+typedef struct {
+    uint64_t cookie; /* secret, arena and offset mixed */
+    uint64_t serial; /* never used twice in a process */
+    uint32_t name;   /* offset of the name's text in the control area */
+    uint32_t index;  /* number under that name, or SLAB_NO_INDEX */
+    uint16_t cache;
+    uint16_t size;   /* bytes of the object */
+    uint32_t unused;
+} slab_header;
+
+/* A cache as the control area has it. */
+typedef struct {
+    uint64_t layout; /* its id; 0: no cache */
+    uint32_t stride; /* bytes from a slot to the next, header included */
+    uint32_t per_page;
+} slab_cache_entry;
+
+/* Bookkeeping of one page of objects. */
+typedef struct {
+    uint32_t used; /* slots in use */
+    unsigned char *taken; /* per slot */
+    uint16_t *exports;  /* per slot: buffers handed out */
+    uint64_t *sums;     /* per slot: checksum taken when it was published */
+} slab_page_book;
+
+/* Bookkeeping of one cache. */
 typedef struct {
     const slab_layout *layout;
-    size_t offset;  /* of the first object in the view */
-    size_t stride;  /* bytes from one object to the next */
-    size_t objects; /* how many */
-    char prefix[SLAB_NAME_MAX];
-    int indexed;    /* named prefix[i], not prefix */
-} slab_site;
+    uint32_t stride, per_page;
+    uint32_t *pages; /* numbers of its pages */
+    size_t npages, room;
+    size_t objects, freed;
+    size_t free_slots;
+} slab_cache;
 
-/* One arena: a memfd seen through a read-only view between two guard regions. */
 typedef struct {
-    unsigned char *base; /* start of the reservation, NULL when closed */
-    size_t reserved;     /* its bytes, guards included */
-    unsigned char *view; /* the read-only view */
-    size_t size;         /* its bytes */
-    size_t used;         /* bytes given to objects so far */
-    int fd;              /* the writer, -1 once sealed */
-    int sealed;
-    int locked;          /* mseal'ed */
-    slab_site *sites;
-    size_t nsites;
+    slab_region region;
+    uint32_t slot; /* in the registry */
+    uint64_t uid;
+    uint32_t pages, control_pages, next_page;
+    uint32_t emptied; /* pages below next_page that belong to nobody */
+    size_t strings; /* bytes of names so far */
+    slab_page_book **books; /* per page, NULL: not in use */
+    slab_cache caches[SLAB_MAX_CACHES];
+    uint32_t ncaches;
+    long pid; /* the process that may write */
 } slab_arena;
 
-/* memfd.c: each returns 0, or -1 with errno set. */
-int slab_arena_open(slab_arena *arena, size_t bytes);
-int slab_arena_append(slab_arena *arena, size_t offset, const void *data, size_t bytes);
-int slab_arena_seal(slab_arena *arena, int process_lifetime);
-void slab_arena_close(slab_arena *arena);
+/* Where an object is. */
+typedef struct {
+    size_t offset;   /* of the header in the view */
+    uint64_t serial;
+} slab_place;
 
-/* report.c */
-int slab_report_install(void);
-int slab_report_to(const char *path);
-int slab_report_add(const slab_arena *arena);
-void slab_report_remove(const slab_arena *arena);
+/* An object, as verify() and locate() tell of it. */
+typedef struct {
+    char name[SLAB_NAME_MAX + 16];
+    char cache[SLAB_NAME_MAX];
+    const slab_field *field; /* NULL: none */
+    size_t page, slot;
+    size_t byte; /* of the object; its header lies at minus sizeof(slab_header) on, wrapped */
+    const char *what;        /* "object", "header", "free object", ... */
+} slab_site;
+
+slab_status slab_arena_open(slab_arena *arena, size_t pages, const char *backend,
+                            const char *label);
+slab_status slab_arena_cache(slab_arena *arena, const slab_layout *layout, uint32_t *cache);
+slab_status slab_arena_init(slab_arena *arena, uint32_t cache, const char *name,
+                            const void *data, slab_place *place);
+slab_status slab_arena_batch(slab_arena *arena, uint32_t cache, const char *name, size_t count,
+                             const void *data, slab_place *place);
+slab_status slab_arena_free(slab_arena *arena, slab_place place);
+slab_status slab_arena_finish(slab_arena *arena, int process_lifetime);
+void slab_arena_close(slab_arena *arena);
+/* Call `tell` for each object whose bytes are not those that were published. */
+size_t slab_arena_verify(slab_arena *arena, void (*tell)(void *, size_t offset), void *context);
+slab_status slab_arena_export(slab_arena *arena, size_t offset, int change);
+size_t slab_batch_offset(const slab_cache_entry *cache, size_t first, size_t index);
+
+uint64_t slab_cookie(uint64_t secret, uint64_t uid, size_t offset);
+const slab_cache_entry *slab_entry_caches(const slab_entry *entry);
+
+/* Signal-safe: say what lies at an offset of an arena's view. */
+void slab_site_at(const slab_entry *entry, size_t offset, slab_site *site);
 
 #endif

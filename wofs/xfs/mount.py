@@ -15,6 +15,7 @@ from wofs.ondisk.ag import Agf, Agfl, Agi
 from wofs.ondisk.sb import NULL_FSINO, Superblock
 from wofs.record import Record
 from wofs.slab import Arena
+from wofs.slab.arena import PAGE
 from wofs.xfs import log as xfs_log
 from wofs.xfs.agheaders import (
     AGF,
@@ -45,6 +46,9 @@ R = TypeVar("R", bound=Record)
 
 _OBJECT_OVERHEAD_BYTES = 96
 """Generous bound on what the slab adds to an object: header, alignment, page tail."""
+
+_LABEL = "mount_struct"
+"""What the report of a stray write calls the objects of a mount."""
 
 _HEADER_REPORTS = 64
 """Damaged AG headers logged one by one; of the rest the number."""
@@ -152,7 +156,8 @@ def _arena_for(device: Device, sb: Superblock, slab: str) -> Arena:
     """Create an arena large enough for all mount structures of `sb`."""
     present = ags_present(as_geometry(sb), device.size)
     each = sum(h.record.spec.size + _OBJECT_OVERHEAD_BYTES for h in (AGF, AGI, AGFL))
-    return Arena.create((present * each >> 12) * 5 // 4 + 16, backend=slab)
+    pages = (present * each // PAGE) * 5 // 4 + 16
+    return Arena.create(pages, slab, _LABEL)
 
 
 def _publish(

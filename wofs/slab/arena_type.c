@@ -1,0 +1,296 @@
+/* The Python type of arenas. */
+#include "python.h"
+
+#include "report.h"
+
+typedef struct {
+    PyObject_HEAD
+    slab_arena arena;
+} ArenaObject;
+
+static ArenaObject *owners[SLAB_MAX_ARENAS];
+
+slab_arena *slab_arena_of(uint32_t slot, uint64_t uid) {
+    ArenaObject *owner = slot < SLAB_MAX_ARENAS ? owners[slot] : NULL;
+    return owner && owner->arena.uid == uid ? &owner->arena : NULL;
+}
+
+static slab_arena *of(PyObject *self) {
+    return &((ArenaObject *)self)->arena;
+}
+
+/* Arena(pages, backend, label) */
+static PyObject *arena_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+    Py_ssize_t pages;
+    const char *backend, *label;
+    if (!PyArg_ParseTuple(args, "nss", &pages, &backend, &label))
+        return NULL;
+    ArenaObject *self = (ArenaObject *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->arena.region.fd = -1;
+    slab_status status =
+        slab_arena_open(&self->arena, pages > 0 ? (size_t)pages : 0, backend, label);
+    if (status != SLAB_OK) {
+        slab_raise(status);
+        Py_DECREF(self);
+        return NULL;
+    }
+    owners[self->arena.slot] = self;
+    if (slab_report_install() < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void disown(PyObject *self) {
+    slab_arena *arena = of(self);
+    if (owners[arena->slot] == (ArenaObject *)self)
+        owners[arena->slot] = NULL;
+    slab_arena_close(arena);
+}
+
+static void arena_dealloc(PyObject *self) {
+    disown(self);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static int any_exports(const slab_arena *arena) {
+    for (uint32_t c = 0; c < arena->ncaches; c++) {
+        const slab_cache *cache = &arena->caches[c];
+        for (size_t p = 0; p < cache->npages; p++)
+            for (size_t s = 0; s < cache->per_page; s++)
+                if (arena->books[cache->pages[p]]->exports[s])
+                    return 1;
+    }
+    return 0;
+}
+
+static PyObject *arena_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    if (of(self)->region.base && any_exports(of(self)))
+        return slab_raise(SLAB_BUSY);
+    disown(self);
+    Py_RETURN_NONE;
+}
+
+/* cache(layout) -> number of the cache */
+static PyObject *arena_cache(PyObject *self, PyObject *args) {
+    Py_ssize_t id;
+    uint32_t cache;
+    if (!PyArg_ParseTuple(args, "n", &id))
+        return NULL;
+    const slab_layout *layout = slab_layout_at((size_t)id);
+    if (!layout)
+        return PyErr_Format(PyExc_ValueError, "no layout has the id %zd", id);
+    slab_status status = slab_arena_cache(of(self), layout, &cache);
+    return status == SLAB_OK ? PyLong_FromUnsignedLong(cache) : slab_raise(status);
+}
+
+static const slab_cache *cache_number(PyObject *self, unsigned int number) {
+    const slab_arena *arena = of(self);
+    if (number < arena->ncaches)
+        return &arena->caches[number];
+    slab_raise(arena->region.base ? SLAB_FULL : SLAB_STALE);
+    return NULL;
+}
+
+/* init_once(cache, name, data) -> (offset, serial) */
+static PyObject *arena_init_once(PyObject *self, PyObject *args) {
+    unsigned int number;
+    const char *name, *data;
+    Py_ssize_t size;
+    slab_place place;
+    if (!PyArg_ParseTuple(args, "Isy#", &number, &name, &data, &size))
+        return NULL;
+    const slab_cache *cache = cache_number(self, number);
+    if (!cache)
+        return NULL;
+    if ((size_t)size != cache->layout->size)
+        return PyErr_Format(PyExc_ValueError, "%zd bytes for an object of %u", size,
+                            cache->layout->size);
+    slab_status status = slab_arena_init(of(self), number, name, data, &place);
+    if (status != SLAB_OK)
+        return slab_raise(status);
+    return Py_BuildValue("(nK)", (Py_ssize_t)place.offset, (unsigned long long)place.serial);
+}
+
+/* init_batch(cache, prefix, data) -> (first offset, first serial, slots a page, stride) */
+static PyObject *arena_init_batch(PyObject *self, PyObject *args) {
+    unsigned int number;
+    const char *name, *data;
+    Py_ssize_t size;
+    slab_place place;
+    if (!PyArg_ParseTuple(args, "Isy#", &number, &name, &data, &size))
+        return NULL;
+    const slab_cache *cache = cache_number(self, number);
+    if (!cache)
+        return NULL;
+    size_t each = cache->layout->size;
+    if ((size_t)size % each)
+        return PyErr_Format(PyExc_ValueError, "%zd bytes for objects of %zu", size, each);
+    slab_status status =
+        slab_arena_batch(of(self), number, name, (size_t)size / each, data, &place);
+    if (status != SLAB_OK)
+        return slab_raise(status);
+    return Py_BuildValue("(nKII)", (Py_ssize_t)place.offset, (unsigned long long)place.serial,
+                         cache->per_page, cache->stride);
+}
+
+/* handle(type, layout, offset, serial): of an object that is there, of that layout. */
+static PyObject *arena_handle(PyObject *self, PyObject *args) {
+    const slab_arena *arena = of(self);
+    PyTypeObject *type;
+    Py_ssize_t layout, offset;
+    unsigned long long serial;
+    if (!PyArg_ParseTuple(args, "O!nnK", &PyType_Type, &type, &layout, &offset, &serial))
+        return NULL;
+    if (!arena->region.base)
+        return slab_raise(SLAB_STALE);
+    if (!slab_is_type_of(type, (size_t)layout))
+        return PyErr_Format(PyExc_TypeError, "%s is not the type of that layout", type->tp_name);
+    size_t first = (size_t)arena->control_pages * slab_page();
+    if (offset < 0 || (size_t)offset < first || (size_t)offset % 16 ||
+        (size_t)offset > arena->region.size - sizeof(slab_header))
+        return slab_raise(SLAB_STALE);
+    slab_place place = {(size_t)offset, serial};
+    PyObject *handle = slab_handle_new(type, arena, place);
+    const slab_layout *found;
+    if (!handle || !slab_handle_object(handle, &found) || found != slab_layout_at((size_t)layout)) {
+        Py_XDECREF(handle);
+        return PyErr_Occurred() ? NULL : slab_raise(SLAB_STALE);
+    }
+    return handle;
+}
+
+static PyObject *arena_free(PyObject *self, PyObject *object) {
+    if (!slab_is_handle(object))
+        return PyErr_Format(PyExc_TypeError, "not a handle of the slab");
+    const slab_handle *handle = (const slab_handle *)object;
+    if (!slab_handle_object(object, NULL))
+        return NULL;
+    slab_arena *arena = slab_arena_of(handle->arena, handle->uid);
+    if (arena != of(self))
+        return PyErr_Format(PyExc_ValueError, "the object lies in another arena");
+    slab_place place = {handle->offset, handle->serial};
+    slab_status status = slab_arena_free(arena, place);
+    if (status != SLAB_OK)
+        return slab_raise(status);
+    Py_RETURN_NONE;
+}
+
+/* finish(process_lifetime) */
+static PyObject *arena_finish(PyObject *self, PyObject *args) {
+    int process_lifetime;
+    if (!PyArg_ParseTuple(args, "p", &process_lifetime))
+        return NULL;
+    slab_status status = slab_arena_finish(of(self), process_lifetime);
+    if (status != SLAB_OK)
+        return slab_raise(status);
+    if (slab_report_install() < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+/* ---- looking */
+static PyObject *site(const slab_arena *arena, size_t offset) {
+    slab_site at;
+    slab_site_at(&slab_registry_view()->arenas[arena->slot], offset, &at);
+    return Py_BuildValue("(ssszKnnn)", at.what, at.name, at.cache,
+                         at.field ? at.field->name : NULL,
+                         (unsigned long long)(uintptr_t)(arena->region.view + offset),
+                         (Py_ssize_t)at.page, (Py_ssize_t)at.slot, (Py_ssize_t)at.byte);
+}
+
+/* locate(address) -> (what, name, cache, field or None, address, page, slot, byte) or None */
+static PyObject *arena_locate(PyObject *self, PyObject *args) {
+    const slab_arena *arena = of(self);
+    unsigned long long address;
+    if (!PyArg_ParseTuple(args, "K", &address))
+        return NULL;
+    if (!arena->region.base)
+        return slab_raise(SLAB_STALE);
+    uint64_t view = (uintptr_t)arena->region.view;
+    if (address < view || address - view >= arena->region.size)
+        Py_RETURN_NONE;
+    return site(arena, (size_t)(address - view));
+}
+
+typedef struct {
+    const slab_arena *arena;
+    PyObject *list;
+} finding;
+
+static void add_finding(void *context, size_t offset) {
+    finding *found = context;
+    if (PyErr_Occurred())
+        return;
+    PyObject *item = site(found->arena, offset + sizeof(slab_header));
+    if (item)
+        PyList_Append(found->list, item);
+    Py_XDECREF(item);
+}
+
+/* verify() -> sites of the objects whose bytes are not those that were published */
+static PyObject *arena_verify(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    finding found = {of(self), PyList_New(0)};
+    if (!found.list)
+        return NULL;
+    if (!found.arena->region.base) {
+        Py_DECREF(found.list);
+        return slab_raise(SLAB_STALE);
+    }
+    slab_arena_verify(of(self), add_finding, &found);
+    if (PyErr_Occurred())
+        Py_CLEAR(found.list);
+    return found.list;
+}
+
+/* state() -> (backend, sealed, locked, pages, control pages, pages used) */
+static PyObject *arena_state(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    const slab_arena *arena = of(self);
+    if (!arena->region.base)
+        return slab_raise(SLAB_STALE);
+    return Py_BuildValue("(siiIII)", arena->region.backend->name, arena->region.sealed,
+                         arena->region.locked, arena->pages, arena->control_pages,
+                         arena->next_page - arena->emptied);
+}
+
+/* cache_state(cache) -> (objects, freed, pages, slots a page, stride) */
+static PyObject *arena_cache_state(PyObject *self, PyObject *args) {
+    unsigned int number;
+    if (!PyArg_ParseTuple(args, "I", &number))
+        return NULL;
+    const slab_cache *cache = cache_number(self, number);
+    if (!cache)
+        return NULL;
+    return Py_BuildValue("(nnnII)", (Py_ssize_t)cache->objects, (Py_ssize_t)cache->freed,
+                         (Py_ssize_t)cache->npages, cache->per_page, cache->stride);
+}
+
+static PyMethodDef arena_methods[] = {
+    {"cache", arena_cache, METH_VARARGS, "Make a cache of a layout; return its number."},
+    {"init_once", arena_init_once, METH_VARARGS, "Publish one object."},
+    {"init_batch", arena_init_batch, METH_VARARGS, "Publish objects in a row."},
+    {"handle", arena_handle, METH_VARARGS, "Make a handle of a published object."},
+    {"free", arena_free, METH_O, "Poison an object and give its slot back."},
+    {"finish", arena_finish, METH_VARARGS, "Refuse all further writes, for ever."},
+    {"close", arena_close, METH_NOARGS, "Unmap the view; handles are stale afterwards."},
+    {"locate", arena_locate, METH_VARARGS, "Say what lies at an address."},
+    {"verify", arena_verify, METH_NOARGS, "Return the sites of changed objects."},
+    {"state", arena_state, METH_NOARGS, "Return what the arena is and holds."},
+    {"cache_state", arena_cache_state, METH_VARARGS, "Return what a cache holds."},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject slab_arena_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "wofs.slab._slab.Arena",
+    .tp_basicsize = sizeof(ArenaObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .tp_doc = "Write-once memory between guards; the Python face is wofs.slab.Arena.",
+    .tp_new = arena_new,
+    .tp_dealloc = arena_dealloc,
+    .tp_methods = arena_methods,
+};

@@ -1,0 +1,207 @@
+/* Handles: Python objects through which the fields of a published object are read.
+ *
+ * Every read goes to the protected bytes anew. A handle holds no pointer that a read follows:
+ * a keyed tag over its numbers is checked first, then the arena's entry in the registry, then
+ * the cookie and serial before the object. No setter, no dict, no way to make one by hand.
+ */
+#include "python.h"
+
+#include <string.h>
+
+static uint64_t tag_of(const slab_handle *handle) {
+    uint64_t secret = slab_registry_view()->secret;
+    uint64_t place = slab_cookie(secret, handle->uid, handle->offset);
+    return slab_cookie(place ^ handle->serial, (uint64_t)(uintptr_t)handle, handle->arena);
+}
+
+static void handle_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+int slab_is_handle(PyObject *object) {
+    return Py_TYPE(object)->tp_dealloc == handle_dealloc;
+}
+
+int slab_is_type_of(const PyTypeObject *type, size_t layout_id) {
+    const slab_layout *layout = slab_layout_at(layout_id);
+    return layout && type->tp_dealloc == handle_dealloc && type->tp_getset &&
+           type->tp_getset[0].closure == layout->fields;
+}
+
+PyObject *slab_handle_new(PyTypeObject *type, const slab_arena *arena, slab_place place) {
+    slab_handle *handle = PyObject_New(slab_handle, type);
+    if (!handle)
+        return NULL;
+    handle->arena = arena->slot;
+    handle->uid = arena->uid;
+    handle->offset = place.offset;
+    handle->serial = place.serial;
+    handle->tag = tag_of(handle);
+    return (PyObject *)handle;
+}
+
+/* The entry of a handle's arena, NULL if it is closed or the handle was tampered with. */
+static const slab_entry *entry_of(const slab_handle *handle) {
+    if (handle->tag != tag_of(handle))
+        return NULL;
+    const slab_entry *entry = &slab_registry_view()->arenas[handle->arena];
+    return entry->uid == handle->uid ? entry : NULL;
+}
+
+static const slab_header *header_of(const slab_entry *entry, const slab_handle *handle) {
+    const slab_header *head = (const slab_header *)(entry->view + handle->offset);
+    uint64_t cookie = slab_cookie(slab_registry_view()->secret, handle->uid, handle->offset);
+    return head->cookie == cookie && head->serial == handle->serial ? head : NULL;
+}
+
+const unsigned char *slab_handle_object(PyObject *self, const slab_layout **layout) {
+    const slab_handle *handle = (const slab_handle *)self;
+    const slab_entry *entry = entry_of(handle);
+    const slab_header *head = entry ? header_of(entry, handle) : NULL;
+    if (!head) {
+        slab_raise(SLAB_STALE);
+        return NULL;
+    }
+    if (layout)
+        *layout = head->cache < SLAB_MAX_CACHES
+                      ? slab_layout_at(slab_entry_caches(entry)[head->cache].layout)
+                      : NULL;
+    return (const unsigned char *)(head + 1);
+}
+
+/* ---- fields */
+static PyObject *read_item(const unsigned char *at, char code) {
+    switch (code) {
+#define CASE(letter, type, make)              \
+    case letter: {                            \
+        type value;                           \
+        memcpy(&value, at, sizeof value);     \
+        return make(value);                   \
+    }
+        CASE('B', uint8_t, PyLong_FromUnsignedLong)
+        CASE('H', uint16_t, PyLong_FromUnsignedLong)
+        CASE('I', uint32_t, PyLong_FromUnsignedLong)
+        CASE('Q', uint64_t, PyLong_FromUnsignedLongLong)
+        CASE('b', int8_t, PyLong_FromLong)
+        CASE('h', int16_t, PyLong_FromLong)
+        CASE('i', int32_t, PyLong_FromLong)
+        CASE('q', int64_t, PyLong_FromLongLong)
+#undef CASE
+    }
+    PyErr_SetString(PyExc_SystemError, "unknown field code");
+    return NULL;
+}
+
+static PyObject *read_items(const unsigned char *at, const slab_field *field) {
+    PyObject *items = PyTuple_New((Py_ssize_t)field->count);
+    for (uint32_t i = 0; items && i < field->count; i++) {
+        PyObject *item = read_item(at + i * field->item, field->code);
+        if (!item) {
+            Py_CLEAR(items);
+            break;
+        }
+        PyTuple_SET_ITEM(items, (Py_ssize_t)i, item);
+    }
+    return items;
+}
+
+static PyObject *handle_get(PyObject *self, void *closure) {
+    const slab_field *field = closure; /* lies in the registry, as protected as what it describes */
+    const unsigned char *object = slab_handle_object(self, NULL);
+    if (!object)
+        return NULL;
+    const slab_header *head = (const slab_header *)object - 1;
+    if (field->offset + field->item * field->count > head->size)
+        return slab_raise(SLAB_STALE);
+    if (field->code == 's')
+        return PyBytes_FromStringAndSize((const char *)object + field->offset, field->count);
+    if (field->count == 1)
+        return read_item(object + field->offset, field->code);
+    return read_items(object + field->offset, field);
+}
+
+/* ---- buffers: read-only, and counted, since an object in view is not to be freed */
+static int handle_getbuffer(PyObject *self, Py_buffer *view, int flags) {
+    const slab_handle *handle = (const slab_handle *)self;
+    const unsigned char *object = slab_handle_object(self, NULL);
+    slab_arena *arena = object ? slab_arena_of(handle->arena, handle->uid) : NULL;
+    view->obj = NULL;
+    if (!arena) {
+        if (!PyErr_Occurred())
+            slab_raise(SLAB_STALE);
+        return -1;
+    }
+    Py_ssize_t size = ((const slab_header *)object - 1)->size;
+    if (PyBuffer_FillInfo(view, self, (void *)(uintptr_t)object, size, 1, flags) < 0)
+        return -1;
+    slab_status status = slab_arena_export(arena, handle->offset, 1);
+    if (status != SLAB_OK) {
+        Py_CLEAR(view->obj);
+        slab_raise(status);
+        return -1;
+    }
+    return 0;
+}
+
+static void handle_releasebuffer(PyObject *self, Py_buffer *Py_UNUSED(view)) {
+    const slab_handle *handle = (const slab_handle *)self;
+    slab_arena *arena = entry_of(handle) ? slab_arena_of(handle->arena, handle->uid) : NULL;
+    if (arena)
+        slab_arena_export(arena, handle->offset, -1);
+}
+
+static PyObject *handle_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyErr_Format(PyExc_TypeError, "a %s of the slab has one copy only",
+                        Py_TYPE(self)->tp_name);
+}
+
+static PyMethodDef handle_methods[] = {
+    {"__reduce__", handle_reduce, METH_NOARGS, "Refuse to be copied."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- types */
+
+/* The attribute table of a type, published like the fields it points to. */
+static PyGetSetDef *publish_getset(const slab_layout *layout) {
+    const void *at = NULL;
+    PyGetSetDef *getset = PyMem_Calloc(layout->nfields + 1, sizeof *getset);
+    if (!getset) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (uint32_t i = 0; i < layout->nfields; i++) {
+        getset[i].name = layout->fields[i].name;
+        getset[i].get = handle_get;
+        getset[i].closure = (void *)(uintptr_t)&layout->fields[i];
+    }
+    slab_status status =
+        slab_registry_append(getset, (layout->nfields + 1) * sizeof *getset, &at);
+    PyMem_Free(getset);
+    if (status != SLAB_OK)
+        slab_raise(status);
+    return status == SLAB_OK ? (PyGetSetDef *)(uintptr_t)at : NULL;
+}
+
+PyObject *slab_handle_type(size_t layout_id, const char *name) {
+    PyGetSetDef *getset = publish_getset(slab_layout_at(layout_id));
+    if (!getset)
+        return NULL;
+    PyType_Slot slots[] = {
+        {Py_tp_dealloc, handle_dealloc},
+        {Py_tp_getset, getset},
+        {Py_tp_methods, handle_methods},
+        {Py_bf_getbuffer, handle_getbuffer},
+        {Py_bf_releasebuffer, handle_releasebuffer},
+        {0, NULL},
+    };
+    PyType_Spec spec = {
+        .name = name,
+        .basicsize = sizeof(slab_handle),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+        .slots = slots,
+    };
+    return PyType_FromSpec(&spec);
+}

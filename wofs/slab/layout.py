@@ -1,0 +1,54 @@
+"""How a record lies in an object of the slab: native integers, naturally aligned."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from wofs.record import RecordSpec
+from wofs.slab import _slab
+
+Row = Sequence[Any]
+"""Field values of one object, in the order of the record's fields."""
+
+
+class Layout:
+    """A record type's native layout and its counterparts in C; one per record, for ever."""
+
+    def __init__(self, spec: RecordSpec) -> None:
+        fields, format_parts, at = [], ["="], 0
+        for name, code, count in spec.slab_fields:
+            size = struct.calcsize("=" + code)
+            start = -(-at // size) * size
+            format_parts.append(f"{start - at}x{count}{code}")
+            fields.append((name, code, start, count))
+            at = start + size * count
+        self.size = -(-at // 8) * 8
+        self._pack = struct.Struct("".join(format_parts) + f"{self.size - at}x").pack
+        self._arrays = [i for i, f in enumerate(spec.fields) if f.is_array]
+        type_name = f"wofs.slab.{spec.name.replace(' ', '_')}"
+        self.id, self.type = _slab.layout(spec.name, self.size, tuple(fields), type_name)
+
+    def encode(self, row: Row) -> bytes:
+        """Pack one object's values; struct.error or TypeError for one that does not fit."""
+        if not self._arrays:
+            return self._pack(*row)
+        flat: list[Any] = []
+        for index, value in enumerate(row):
+            if index in self._arrays:
+                flat.extend(value)
+            else:
+                flat.append(value)
+        return self._pack(*flat)
+
+
+_LAYOUTS: dict[int, Layout] = {}
+
+
+def layout_of(spec: RecordSpec) -> Layout:
+    """Return the layout of a record type, published when first asked for."""
+    found = _LAYOUTS.get(id(spec))
+    if found is None:
+        found = _LAYOUTS[id(spec)] = Layout(spec)
+    return found

@@ -1,0 +1,39 @@
+/* What the Python-facing files share. */
+#ifndef WOFS_SLAB_PYTHON_H
+#define WOFS_SLAB_PYTHON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "slab.h"
+
+/* handle.c: a handle names an object; it can be destroyed, not made to lie. */
+typedef struct {
+    PyObject_HEAD
+    uint32_t arena;  /* slot in the registry */
+    uint64_t uid;    /* of the arena */
+    uint64_t offset; /* of the object's header in the view */
+    uint64_t serial;
+    uint64_t tag; /* keyed, over all of the above and the handle's own address */
+} slab_handle;
+
+int slab_is_handle(PyObject *object);
+PyObject *slab_handle_type(size_t layout_id, const char *name);
+int slab_is_type_of(const PyTypeObject *type, size_t layout_id);
+PyObject *slab_handle_new(PyTypeObject *type, const slab_arena *arena, slab_place place);
+/* The object behind a handle, its header before it; NULL with StaleHandle raised. */
+const unsigned char *slab_handle_object(PyObject *self, const slab_layout **layout);
+
+/* module.c */
+PyObject *slab_raise(slab_status status);
+int slab_find_errors(void);
+/* The arena that owns an entry of the registry, NULL once closed (arena_type.c). */
+slab_arena *slab_arena_of(uint32_t slot, uint64_t uid);
+
+extern PyTypeObject slab_arena_type;
+PyObject *slab_py_layout(PyObject *module, PyObject *args);
+
+/* stray.c */
+extern PyMethodDef slab_stray_methods[];
+
+#endif

@@ -1,0 +1,125 @@
+/* Regions: a view between guards that no access survives, whatever the backend. */
+#define _GNU_SOURCE
+#include "slab.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef __NR_mseal
+#define __NR_mseal 462
+#endif
+
+#define GUARD_PAGES 16
+
+/* In the order of their strength; "auto" goes through all but the last. */
+static const slab_backend *const backends[] = {&slab_memfd, &slab_shared, &slab_mprotect,
+                                               &slab_none};
+#define NBACKENDS (sizeof backends / sizeof *backends)
+
+size_t slab_page(void) {
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t slab_guard(void) {
+    return GUARD_PAGES * slab_page();
+}
+
+const slab_backend *slab_backend_called(const char *name) {
+    for (size_t i = 0; i < NBACKENDS; i++)
+        if (strcmp(backends[i]->name, name) == 0)
+            return backends[i];
+    return NULL;
+}
+
+static int open_with(slab_region *region, size_t size, const slab_backend *backend) {
+    size_t guard = slab_guard();
+    memset(region, 0, sizeof *region);
+    region->fd = -1;
+    region->size = size;
+    region->reserved = size + 2 * guard;
+    void *base = mmap(NULL, region->reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return -1;
+    region->base = base;
+    region->view = region->base + guard;
+    region->backend = backend;
+    if (backend->open(region) == 0)
+        return 0;
+    int saved = errno;
+    slab_region_close(region);
+    errno = saved;
+    return -1;
+}
+
+int slab_region_open(slab_region *region, size_t bytes, const char *backend) {
+    size_t page = slab_page();
+    if (bytes == 0 || bytes > SIZE_MAX / 4) {
+        errno = EINVAL;
+        return -1;
+    }
+    size_t size = (bytes + page - 1) / page * page;
+    if (strcmp(backend, "auto") != 0) {
+        const slab_backend *named = slab_backend_called(backend);
+        if (named)
+            return open_with(region, size, named);
+        errno = EINVAL;
+        return -1;
+    }
+    for (size_t i = 0; i + 1 < NBACKENDS; i++)
+        if (open_with(region, size, backends[i]) == 0)
+            return 0;
+    return -1;
+}
+
+int slab_region_write(slab_region *region, size_t offset, const void *data, size_t bytes) {
+    if (region->sealed || !region->base) {
+        errno = EPERM;
+        return -1;
+    }
+    if (offset > region->size || bytes > region->size - offset) {
+        errno = EINVAL;
+        return -1;
+    }
+    return region->backend->write(region, offset, data, bytes);
+}
+
+int slab_region_seal(slab_region *region, int process_lifetime) {
+    if (!region->sealed && region->backend->seal(region) < 0)
+        return -1;
+    region->sealed = 1;
+    /* Refused before Linux 6.10 and by some sandboxes: then the view could still be unmapped,
+     * though not be written. `locked` tells. */
+    if (process_lifetime && !region->locked && region->backend != &slab_none)
+        region->locked = syscall(__NR_mseal, region->base, region->reserved, 0UL) == 0;
+    return 0;
+}
+
+int slab_region_move(slab_region *region) {
+    slab_region copy;
+    unsigned char *bytes = malloc(region->size);
+    if (!bytes)
+        return -1;
+    memcpy(bytes, region->view, region->size);
+    copy = *region;
+    copy.fd = -1; /* the parent's writer is not ours */
+    int failed = copy.backend->open(&copy) < 0 || copy.backend->write(&copy, 0, bytes, copy.size) < 0;
+    free(bytes);
+    if (failed)
+        return -1;
+    *region = copy;
+    return 0;
+}
+
+void slab_region_close(slab_region *region) {
+    if (region->base && !region->locked)
+        munmap(region->base, region->reserved);
+    if (region->fd >= 0)
+        close(region->fd);
+    region->base = NULL;
+    region->view = NULL;
+    region->fd = -1;
+}

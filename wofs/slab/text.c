@@ -1,0 +1,49 @@
+#include "text.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+void slab_put(slab_text *out, const char *text) {
+    while (*text) {
+        if (out->length == sizeof out->text)
+            slab_flush(out);
+        out->text[out->length++] = *text++;
+    }
+}
+
+static void put_base(slab_text *out, uint64_t value, unsigned base) {
+    char digits[24];
+    size_t at = sizeof digits - 1;
+    digits[at] = 0;
+    do
+        digits[--at] = "0123456789abcdef"[value % base];
+    while (value /= base);
+    slab_put(out, digits + at);
+}
+
+void slab_put_number(slab_text *out, uint64_t value) {
+    put_base(out, value, 10);
+}
+
+void slab_put_hex(slab_text *out, uint64_t value) {
+    slab_put(out, "0x");
+    put_base(out, value, 16);
+}
+
+static void write_all(int fd, const char *text, size_t length) {
+    while (fd >= 0 && length) {
+        ssize_t n = write(fd, text, length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return; /* nobody listens: the process ends all the same */
+        text += n;
+        length -= (size_t)n;
+    }
+}
+
+void slab_flush(slab_text *out) {
+    for (size_t i = 0; i < sizeof out->fds / sizeof *out->fds; i++)
+        write_all(out->fds[i], out->text, out->length);
+    out->length = 0;
+}
