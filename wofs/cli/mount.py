@@ -110,7 +110,8 @@ def _serve(
         line = f"mounting needs pyfuse3 and trio: pip install 'wofs[fuse]' ({error})"
         raise Refused(line) from error
     device = open_device(image)
-    serve(device, directory, options.mount, options.for_kernel(), ready, slab)
+    words = options.for_kernel()
+    serve(device, directory, options.take(), words, ready, slab)
 
 
 def _ready(child: Child | None) -> Callable[[], None]:
