@@ -133,7 +133,11 @@ def census(image: str, fuse: bool, plant: bool) -> dict[str, object]:
         for path, value in reachable(root)
         if not isinstance(value, bool) and value in wanted
     ]
-    found = {"compared": sorted(wanted.values()), "twins": twins, "records": records_alive()}
+    found: dict[str, object] = {
+        "compared": sorted(wanted.values()),
+        "twins": twins,
+        "records": records_alive(),
+    }
     filesystem.close()
     return found
 
