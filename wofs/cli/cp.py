@@ -2,66 +2,97 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
+from wofs.cli import progress
 from wofs.cli.copier import Copier, Progress
-from wofs.cli.output import FAILED, escape, say
+from wofs.cli.output import FAILED, say
 from wofs.cli.request import Request, reads_image
 from wofs.cli.target import Folder
 from wofs.errors import ImageError, IsDir
-from wofs.fs import Path
+from wofs.fs import Path, Stat
+from wofs.fs.stat import DIR, REG
+from wofs.fs.walk import Damage, descend
+from wofs.units import SECTOR_BYTES
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+log = logging.getLogger("wofs.cli")
 
 
 @click.command(
     "cp",
     epilog="\b\nExamples:\n  wofs cp disk.img /etc/passwd .\n"
     "  wofs cp -r disk.img /etc ./etc-of-disk\n"
-    "  wofs cp -r disk.img / ./everything",
+    "  wofs cp -r disk.img / ./everything\n"
+    "  wofs cp -r -f disk.img /var/log /var/www backup/",
 )
 @reads_image
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... DEST")
-@click.option("-r", "-R", "--recursive", is_flag=True, help="Copy directories and all in them.")
+@click.option("-r", "-R", "-a", "--recursive", is_flag=True, help="Copy directories and all in.")
 @click.option("-f", "--force", is_flag=True, help="Replace what is in the way (no directory).")
 def command(request: Request, paths: tuple[str, ...], recursive: bool, force: bool) -> None:
     """Copy the files at PATH to DEST: into it if it is a directory, else under that name.
 
-    Holes, times, modes, links, hard links and special files are kept; owners and extended
-    attributes where the system allows it. With -r links are copied as links.
+    Holes, times, modes, links, hard links and special files are kept; owners, extended
+    attributes and access lists where the system allows it: what it does not is counted at the
+    end. Without the owner the set-id bits go too. With -r links are copied as links.
 
-    Nothing that exists is replaced without --force; an existing directory is filled, and keeps
-    its own mode and times. Links in the destination are never followed. A damaged file is told
-    and not copied, the rest goes on (exit code 4).
+    Nothing that exists is replaced without --force; a directory that exists is filled, and
+    keeps its own mode and times unless --force is given. Links in the destination are never
+    followed. A file appears under its name when it is whole. A damaged one is told and not
+    copied, the rest goes on (exit code 4).
     """
     *sources, destination = paths
     if not sources:
         raise click.UsageError("Missing argument 'DEST'.")
-    into = os.path.isdir(destination)
-    if len(sources) > 1 and not into:
-        raise click.UsageError(f"{destination!r} is no directory, and there are several PATHs.")
-    raw = os.fsencode(destination)
-    above, new_name = (raw, b"") if into else os.path.split(raw.rstrip(b"/"))
-    with request.opened() as filesystem, _progress(request) as progress:
-        anchor = Folder.at(above or b".")
-        try:
-            copier = Copier(anchor, request.tell, force, progress)
-            for source in request.paths(filesystem, tuple(sources)):
-                try:
-                    path = _source(source, recursive)
-                    copier.copy(path, new_name or source.name_bytes or path.name_bytes)
-                except (ImageError, OSError) as error:
-                    request.tell(source, error)
-        finally:
-            anchor.close()
+    above, new_name = _split(destination, len(sources) > 1)
+    with request.opened() as filesystem:
+        found = _sources(request, request.paths(filesystem, tuple(sources)), recursive)
+        if destination.endswith("/") and any(stat.type != DIR for _, _, stat in found) and new_name:
+            raise NotADirectoryError(f"{destination}: no such directory")
+        anchor = Folder.at(above)
+        with _shown(request, [path for path, _, _ in found]) as shown:
+            copier = Copier(anchor, request.tell, force, shown)
+            try:
+                for path, name, _ in found:
+                    try:
+                        copier.copy(path, new_name or name)
+                    except (ImageError, OSError) as error:
+                        request.tell(path, error)
+            finally:
+                anchor.close()
         _summary(request, copier)
+
+
+def _split(destination: str, several: bool) -> tuple[bytes, bytes]:
+    """Return the directory to copy into and the new name there, b"" for the old names."""
+    raw = os.fsencode(destination)
+    if os.path.isdir(raw):
+        return raw, b""
+    if several:
+        raise click.UsageError(f"{destination!r} is no directory, and there are several PATHs.")
+    above, name = os.path.split(raw.rstrip(b"/"))
+    if name in (b"", b".", b".."):
+        raise click.UsageError(f"{destination!r} is no directory and no name for a new file.")
+    return above or b".", name
+
+
+def _sources(
+    request: Request, paths: list[Path], recursive: bool
+) -> list[tuple[Path, bytes, Stat]]:
+    """Return what to copy, under which name, with its attributes; what cannot be is told."""
+    found = []
+    for given in paths:
+        try:
+            path = _source(given, recursive)
+            found.append((path, given.name_bytes or path.name_bytes, path.lstat()))
+        except (ImageError, OSError) as error:
+            request.tell(given, error)
+    return found
 
 
 def _source(path: Path, recursive: bool) -> Path:
@@ -82,43 +113,53 @@ def _summary(request: Request, copier: Copier) -> None:
         request.failures.code = max(request.failures.code, FAILED)
 
 
-class _Silent:
-    """No progress bar."""
+class _Told:
+    """Tells the progress bar, if there is one, and with -v names each copy."""
 
-    def starts(self, path: Path) -> None:
-        """Do nothing."""
-
-    def copied(self, size: int) -> None:
-        """Do nothing."""
-
-
-class _Shown:
-    """A progress bar on stderr: bytes so far, speed, the file at hand."""
-
-    def __init__(self, bar: Bar) -> None:
+    def __init__(self, bar: progress.Shown | None) -> None:
         self._bar = bar
-        self._task = bar.add_task("copying", total=None)
 
-    def starts(self, path: Path) -> None:
+    def starts(self, path: Path, copy: bytes) -> None:
         """Show the path."""
-        self._bar.update(self._task, description=escape(str(path))[-60:])
+        log.debug("%s -> %s", path, os.fsdecode(copy))
+        if self._bar is not None:
+            self._bar.at(str(path))
 
     def copied(self, size: int) -> None:
         """Add to the bytes."""
-        self._bar.advance(self._task, size)
+        if self._bar is not None:
+            self._bar.more(size)
 
 
 @contextmanager
-def _progress(request: Request) -> Iterator[Progress]:
+def _shown(request: Request, paths: list[Path]) -> Iterator[Progress]:
     """Show a progress bar for the time of the block, on a terminal only."""
-    if request.quiet or not sys.stderr.isatty():
-        yield _Silent()
+    if not progress.wanted(request.quiet):
+        yield _Told(None)
         return
-    from rich.console import Console
-    from rich.progress import DownloadColumn, SpinnerColumn, TextColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
+    with progress.bar("counting") as bar:
+        bar.total(sum(map(data_bytes, paths)))
+        yield _Told(bar)
 
-    name = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), DownloadColumn(), TransferSpeedColumn(), name)
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _Shown(bar)
+
+def data_bytes(top: Path) -> int:
+    """Return how many bytes of data a tree holds, about; damage counts nothing here."""
+
+    def ignore(_: Path, error: Damage) -> None:
+        log.debug("%s: %s", top, error)
+
+    def size(stat: Stat | None) -> int:
+        if stat is None or stat.type != REG or stat.st_ino in seen:
+            return 0
+        if stat.st_nlink > 1:
+            seen.add(stat.st_ino)
+        return min(stat.st_size, stat.st_blocks * SECTOR_BYTES)
+
+    seen: set[int] = set()
+    try:
+        own = top.lstat()
+    except (ImageError, OSError) as error:
+        ignore(top, error)
+        return 0
+    below = descend(top, ignore) if own.type == DIR else ()
+    return size(own) + sum(size(stat) for _, stat, _ in below)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 
 import click
 
-from wofs.cli.output import Json, escape
+from wofs.cli.output import DAMAGED, Json, escape
 from wofs.cli.request import Request, reads_image
 from wofs.cli.show import size_text
 from wofs.fs import AgInfo, Filesystem, Info
+from wofs.slab import CacheStats
+from wofs.units import SECTOR_BYTES
 
 _AGS_SHOWN = 32
 
@@ -27,8 +29,13 @@ _AGS_SHOWN = 32
     help='One JSON object for the filesystem ("object": "filesystem"), then one for each AG.',
 )
 def command(request: Request, every: bool, as_json: bool) -> None:
-    """Show geometry, features, label, UUID, log, memory and the counters of each AG."""
+    """Show geometry, features, label, UUID, log, memory and the counters of each AG.
+
+    An AG whose header is damaged has no counters; then the exit code is 4.
+    """
     with request.opened() as filesystem:
+        if any(ag.freeblks is None or ag.icount is None for ag in filesystem.ags()):
+            request.failures.code = DAMAGED
         if as_json:
             for line in _json(filesystem):
                 request.out.json(line)
@@ -39,7 +46,7 @@ def command(request: Request, every: bool, as_json: bool) -> None:
         request.out.line("")
         request.out.table(
             ("slab", "objects", "bytes each", "pages", "used", "wasted"),
-            (tuple(str(value) for value in astuple(cache)) for cache in about.slab.caches),
+            map(_cache_cells, about.slab.caches),
         )
         request.out.line("")
         _write_ags(request, filesystem, about, every)
@@ -84,13 +91,21 @@ def _facts(about: Info) -> Iterator[tuple[str, str]]:
         yield "realtime", f"{about.rblocks} blocks on a device of their own, not read"
     yield "root", f"inode {about.rootino}"
     yield "features", " ".join(about.features)
-    where = "external" if log.external else f"internal, {size_text(log.blocks * 512)}"
+    where = "external" if log.external else "internal"
+    if log.blocks:
+        where += f", {size_text(log.blocks * SECTOR_BYTES)}"
     ignored = ", not replayed" if about.norecovery and log.state == "dirty" else ""
     yield "log", f"{where}, {log.state}{ignored}: {log.why}"
     yield "crc32c by", about.crc
     state = "sealed" if slab.sealed else "open"
     locked = ", locked" if slab.locked else ""
-    yield "memory", f"{slab.backend}, {state}{locked}, {slab.pages} pages"
+    pages = f"{slab.pages} pages of objects, {slab.control_pages} of control"
+    yield "memory", f"{slab.backend}, {state}{locked}, {pages}"
+
+
+def _cache_cells(cache: CacheStats) -> tuple[str, ...]:
+    counts = (cache.objects, cache.object_bytes, cache.pages, cache.bytes_used, cache.bytes_wasted)
+    return (cache.name, *map(str, counts))
 
 
 def _write_ags(request: Request, filesystem: Filesystem, about: Info, every: bool) -> None:

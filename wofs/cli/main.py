@@ -14,7 +14,16 @@ from typing import Any, NoReturn
 
 import click
 
-from wofs.cli.output import DONE, FAILED, INTERRUPTED, code_of, message, say
+from wofs.cli.output import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    code_of,
+    drop_output,
+    message,
+    say,
+)
 from wofs.errors import WofsError
 
 VERBS = {
@@ -32,8 +41,9 @@ VERBS = {
 
 HELP = """Read XFS images: without root, without mounting, and without ever writing to them.
 
-IMAGE is a file or a block device. PATH is a path inside the image, from its root;
-symbolic links are followed inside the image.
+IMAGE is a file or a block device; gzip, xz and zstd are unpacked first, once, into
+~/.cache/wofs. PATH is a path inside the image, from its root; symbolic links are
+followed inside the image.
 
 \b
 Examples:
@@ -76,7 +86,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _drop_output()
+            drop_output()
             return DONE
         except KeyboardInterrupt:
             return INTERRUPTED
@@ -90,6 +100,7 @@ class Verbs(click.Group):
     ) -> NoReturn:
         """Run and exit with the code of DESIGN: 0 done ... 130 interrupted."""
         extra["standalone_mode"] = False
+        _hold_standard_streams()
         sys.exit(_guarded(self, args, prog_name, extra))
 
 
@@ -125,18 +136,26 @@ def _debug() -> None:
         traceback.print_exc()
 
 
-def _drop_output() -> None:
-    """Point stdout to nowhere, so that flushing it at exit stays quiet."""
-    try:
-        number = sys.stdout.fileno()
-    except (OSError, ValueError):
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+def _hold_standard_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr, so that no image takes their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
-@click.group(cls=Verbs, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs,
+    help=HELP,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="wofs", message="wofs %(version)s")
-def main() -> None:
-    """Hold the verbs; see HELP."""
+@click.pass_context
+def main(ctx: click.Context) -> int:
+    """Hold the verbs (see HELP); without one show the help."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return USAGE
+    return DONE

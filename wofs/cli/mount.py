@@ -110,8 +110,7 @@ def _serve(
         line = f"mounting needs pyfuse3 and trio: pip install 'wofs[fuse]' ({error})"
         raise Refused(line) from error
     device = open_device(image)
-    words = options.for_kernel()
-    serve(device, directory, options.take(), words, ready, slab)
+    serve(device, directory, options.mount, options.for_kernel(), ready, slab)
 
 
 def _ready(child: Child | None) -> Callable[[], None]:

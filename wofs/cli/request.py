@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 import click
 
+from wofs.cli import progress
 from wofs.cli.output import Failures, Output, say
 from wofs.errors import ImageError
 from wofs.fs import Filesystem, Path, open
@@ -24,12 +26,19 @@ JSON_HELP = (
 )
 
 
+OPTIONS_HELP = (
+    "As for mount: norecovery (read although the log is dirty), sb=N (use the superblock of "
+    "AG N), logdev=FILE (where an external log is), slab=NAME (memory backend)."
+)
+
+
 @dataclass
 class OpenOptions:
     """The words of -o that concern reading an image."""
 
     norecovery: bool = False
     sb: int = 0
+    logdev: str | None = None
     slab: str = "auto"
 
 
@@ -40,12 +49,14 @@ def parse_options(words: tuple[str, ...]) -> OpenOptions:
         key, _, value = word.partition("=")
         if word == "norecovery":
             options.norecovery = True
-        elif key == "sb" and value.isdecimal() and value.isascii():
+        elif key == "sb" and value.isdecimal() and value.isascii() and int(value) < 1 << 32:
             options.sb = int(value)
+        elif key == "logdev" and value:
+            options.logdev = value
         elif key == "slab" and value:
             options.slab = value
         elif word not in ("", "ro"):
-            known = "norecovery, sb=N, slab=NAME, ro"
+            known = "norecovery, sb=N, logdev=FILE, slab=NAME, ro"
             raise click.BadParameter(f"{word!r} is unknown: {known}", param_hint="'-o'")
     return options
 
@@ -63,41 +74,21 @@ class Request:
 
     @contextmanager
     def opened(self) -> Iterator[Filesystem]:
-        """Open the image for the time of the block."""
-        with _logging(self.quiet, self.verbose), self._progress() as progress:
-            o = self.options
-            opened = open(
-                self.image, norecovery=o.norecovery, sb=o.sb, slab=o.slab, progress=progress
-            )
+        """Open the image for the time of the block; being told to end, undo what is half done."""
+        o = self.options
+        with _logging(self.quiet, self.verbose), _ended_tidily():
+            with progress.unpacking(self.quiet) as tell:
+                opened = open(
+                    self.image,
+                    norecovery=o.norecovery,
+                    sb=o.sb,
+                    logdev=o.logdev,
+                    slab=o.slab,
+                    progress=tell,
+                )
             with opened as filesystem:
                 yield filesystem
                 self.out.flush()
-
-    @contextmanager
-    def _progress(self) -> Iterator[Callable[[int, int], None] | None]:
-        """Show on a terminal how far unpacking a compressed image is."""
-        if self.quiet or not sys.stderr.isatty():
-            yield None
-            return
-        shown: list[Any] = []
-
-        def tell(done: int, total: int) -> None:
-            if not shown:
-                from rich.console import Console
-                from rich.progress import Progress
-
-                bar = Progress(console=Console(stderr=True), transient=True)
-                bar.start()
-                shown.extend((bar, bar.add_task("unpacking", total=total or None)))
-            shown[0].update(shown[1], completed=done, total=total or None)
-            if total and done >= total:
-                shown[0].stop()
-
-        try:
-            yield tell
-        finally:
-            if shown:
-                shown[0].stop()
 
     def paths(self, filesystem: Filesystem, given: tuple[str, ...]) -> list[Path]:
         """Return the paths asked for; the root if none."""
@@ -114,6 +105,24 @@ class Request:
         except (ImageError, OSError) as error:
             self.tell(path, error)
             return None
+
+
+@contextmanager
+def _ended_tidily() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the block instead of ending the process at once."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup(1) stays in force
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Lines(logging.Handler):
@@ -144,14 +153,7 @@ def reads_image(command: F) -> F:
     """Give a command the argument IMAGE and the common options; it gets a `Request`."""
 
     @click.argument("image")
-    @click.option(
-        "-o",
-        "words",
-        metavar="OPTIONS",
-        multiple=True,
-        help="As for mount: norecovery (read although the log is dirty), sb=N (use the "
-        "superblock of AG N), slab=NAME (memory backend).",
-    )
+    @click.option("-o", "words", metavar="OPTIONS", multiple=True, help=OPTIONS_HELP)
     @click.option("-q", "--quiet", is_flag=True, help="No warnings and no progress bar.")
     @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
     @functools.wraps(command)

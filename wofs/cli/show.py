@@ -25,22 +25,38 @@ def _minute(minute: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(minute * 60))
 
 
-def row(stat: Stat | None) -> Row:
-    """Return the columns of a line of `ls -l`; question marks for a damaged inode."""
+def row(stat: Stat | None, *, human: bool = False, full_time: bool = False) -> Row:
+    """Return the columns of a line of `ls -l`; question marks for a damaged inode.
+
+    `human` gives sizes in K, M, ..., `full_time` nanoseconds and the zone.
+    """
     if stat is None:
         return DAMAGED_ROW
     if stat.type in (CHR, BLK):
         size = f"{os.major(stat.st_rdev)}, {os.minor(stat.st_rdev)}"
     else:
-        size = str(stat.st_size)
+        size = short_size(stat.st_size) if human else str(stat.st_size)
+    ns = stat.st_mtime_ns
     return (
         modes.filemode(stat.st_mode),
         str(stat.st_nlink),
         str(stat.st_uid),
         str(stat.st_gid),
         size,
-        _minute(stat.st_mtime_ns // (60 * 10**9)),
+        moment(ns) if full_time else _minute(ns // (60 * 10**9)),
     )
+
+
+def short_size(size: int) -> str:
+    """Return a size as `ls -h` does: rounded up, two digits below 10, a letter for the unit."""
+    power = 0
+    while size > 1023 << 10 * power:
+        power += 1
+    if not power:
+        return str(size)
+    tenths = -(-size * 10 >> 10 * power)
+    number = f"{tenths // 10}.{tenths % 10}" if tenths < 100 else str(-(-size >> 10 * power))
+    return f"{number}{'KMGTPEZ'[power - 1]}"
 
 
 def widths(rows: list[Row]) -> tuple[int, ...]:
@@ -52,8 +68,8 @@ def long_line(cells: Row, width: tuple[int, ...], name: str) -> str:
     """Return a line of `ls -l`, numbers to the right."""
     mode, links, uid, gid, size, when = cells
     return (
-        f"{mode} {links:>{width[1]}} {uid:>{width[2]}} {gid:>{width[3]}} {size:>{width[4]}} "
-        f"{when:>{width[5]}} {name}"
+        f"{mode:<{width[0]}} {links:>{width[1]}} {uid:>{width[2]}} {gid:>{width[3]}} "
+        f"{size:>{width[4]}} {when:>{width[5]}} {name}"
     )
 
 

@@ -8,7 +8,7 @@ import stat as modes
 import click
 
 from wofs.cli import show
-from wofs.cli.output import Json, escape, named
+from wofs.cli.output import Json, escape, named, quoted
 from wofs.cli.request import JSON_HELP, Request, reads_image
 from wofs.errors import ImageError
 from wofs.fs import Path, Stat
@@ -68,10 +68,10 @@ def _json(request: Request, path: Path, stat: Stat) -> Json:
 
 def _write(request: Request, path: Path, stat: Stat) -> None:
     out, inode = request.out, path.inode(follow_symlinks=False)
-    name = out.name(bytes(path))
+    name = quoted(bytes(path))
     if stat.type == LNK:
         target = request.target(path)
-        name += " -> " + ("[damaged]" if target is None else out.name(target))
+        name += " -> " + ("[damaged]" if target is None else quoted(target))
     size = f"{stat.st_size}"
     if stat.type in (CHR, BLK):
         size += f"  Device: {os.major(stat.st_rdev)}, {os.minor(stat.st_rdev)}"
@@ -97,4 +97,4 @@ def _write(request: Request, path: Path, stat: Stat) -> None:
         text = os.fsdecode(content[:64])
         shown = f'"{escape(text)}"' if text.isprintable() else content[:64].hex()
         more = f" ... ({len(content)} bytes)" if len(content) > 64 else ""
-        out.line(f"  Xattr: {escape(os.fsdecode(xattr))} = {shown}{more}")
+        out.line(f"  Xattr: {quoted(xattr)} = {shown}{more}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wofs.cli import show
+from wofs.cli.output import quoted
 from wofs.cli.request import JSON_HELP, Request, reads_image
 from wofs.errors import ImageError
 from wofs.fs import Path, Stat
@@ -51,7 +52,8 @@ def _write_json(request: Request, top: Path, level: int | None, directories: boo
 def _draw(request: Request, top: Path, level: int | None, directories: bool) -> None:
     """Draw depth first with a stack of the names still to come at each level."""
     out = request.out
-    out.line(out.name(bytes(top)))
+    bar, fork, last = ("│   ", "├── ", "└── ") if out.drawable("│├└─") else ("|   ", "|-- ", "`-- ")
+    out.line(quoted(bytes(top)))
     counts = [0, 0]
 
     def load(path: Path) -> Level:
@@ -68,8 +70,8 @@ def _draw(request: Request, top: Path, level: int | None, directories: bool) -> 
             stack.pop()
             continue
         path, stat = stack[-1].pop()
-        bars = "".join("│   " if above else "    " for above in stack[:-1])
-        out.line(bars + ("├── " if stack[-1] else "└── ") + _label(request, path, stat))
+        bars = "".join(bar if above else "    " for above in stack[:-1])
+        out.line(bars + (fork if stack[-1] else last) + _label(request, path, stat))
         is_directory = stat is not None and stat.type == DIR
         counts[not is_directory] += 1
         if is_directory and (level is None or len(stack) < level):
@@ -79,13 +81,13 @@ def _draw(request: Request, top: Path, level: int | None, directories: bool) -> 
 
 
 def _label(request: Request, path: Path, stat: Stat | None) -> str:
-    name = request.out.name(path.name_bytes)
+    name = quoted(path.name_bytes)
     if stat is None:
         return f"{name} [damaged]"
     if stat.type != LNK:
         return name
     try:
-        return f"{name} -> {request.out.name(path.readlink_bytes())}"
+        return f"{name} -> {quoted(path.readlink_bytes())}"
     except (ImageError, OSError) as error:
         request.tell(path, error)
         return f"{name} -> [damaged]"

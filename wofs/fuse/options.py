@@ -51,12 +51,6 @@ class Options:
     mount: MountOptions
     warnings: list[str] = field(default_factory=list)
 
-    def take(self) -> MountOptions:
-        """Hand the record over to be mounted with, and keep nothing: its copy is the slab's."""
-        taken = self.mount
-        del self.mount
-        return taken
-
     def for_kernel(self) -> set[str]:
         """Return the options for the kernel, in libfuse's words.
 

@@ -51,7 +51,6 @@ def serve(
         where = check_mountpoint(mountpoint)
         check_fuse()
         mounted = mount(device, options, slab=slab, process_lifetime=True)
-        del options  # the slab's copy is the only one
     except BaseException:
         device.close()
         raise

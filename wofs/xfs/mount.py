@@ -128,7 +128,7 @@ def _log_state(
             error.problem += " (mount with -o norecovery to read the filesystem without its log)"
             raise
         log.warning("%s; mounted without its log: recent changes may be missing", error)
-        return LogState()
+        return LogState(external=int(not sb.logstart))
     if log_device is not None and not state.external:
         log.warning("%s: lies inside the image: %s is not looked at", where, log_device.name)
     if not state.known:
