@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,16 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (base.parent if base.name.startswith("popen-") else base) / "images"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what wofs leaves for its user (unpacked images, crash reports) out of the real home."""
+    with pytest.MonkeyPatch.context() as environment:
+        for what in ("CACHE", "STATE"):
+            folder = tmp_path_factory.mktemp(what.lower())
+            environment.setenv(f"XDG_{what}_HOME", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,14 @@ from support.images import IMAGES
 
 pytestmark = pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))
 
+OWN_FOLDERS = ("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
+"""The environment's variables for where a program may leave something."""
+
 
 def test_first_run(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wofs.demo.firstrun", str(IMAGES["default"].packed)],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, **dict.fromkeys(OWN_FOLDERS, str(tmp_path))},
         capture_output=True,
         text=True,
         check=False,

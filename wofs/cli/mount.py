@@ -26,8 +26,8 @@ _SYSLOG = "/dev/log"
 
 
 @click.command("mount")
-@click.argument("image", type=click.Path())
-@click.argument("directory", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))  # opening it says more
+@click.argument("directory", type=click.Path(readable=False))  # check_mountpoint says more
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, log to stderr.")
 @click.option("-o", "options", multiple=True, metavar="OPT[,OPT...]", help="Mount options.")
 @click.option("--log", "log_file", type=click.Path(dir_okay=False), help="Append the log here.")

@@ -11,7 +11,7 @@ EXIT_USAGE, EXIT_FAILED = 1, 32
 
 
 @click.command("umount")
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=click.Path(readable=False))  # a dead mount is not readable
 @click.option("-l", "--lazy", is_flag=True, help="Detach now; it ends when nobody uses it.")
 def command(directory: str, lazy: bool) -> int:
     """Unmount what wofs mounted at DIRECTORY.

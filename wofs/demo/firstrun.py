@@ -26,6 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import wofs
+from wofs.fuse.mountpoint import mounts
 
 WOFS = [sys.executable, "-c", "from wofs.cli.main import main; main(prog_name='wofs')"]
 TREE_LINES = 14
@@ -71,7 +72,7 @@ def mount(image: Path, directory: Path, stack: ExitStack, log: Path) -> None:
     """Mount with the real command and say how long it took."""
     step("Mount")
     started = time.monotonic()
-    command("mount", "--log", log, image, directory)
+    command("mount", "--log", log, "--report", log.with_name("report"), image, directory)
     stack.callback(clean_up, directory)
     took = time.monotonic() - started
     out.print(f"{took * 1000:.0f} ms for the command, Python's start included; the server says:")
@@ -196,19 +197,33 @@ def still_serving(path: Path, before: str) -> None:
 
 def clean_up(directory: Path) -> None:
     """Unmount if anything is (still) mounted there, also what a dead server left."""
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-        if not any(line.split(" ")[1] == str(directory) for line in mounts):
-            return
+    if not mounted_in(directory):
+        return
     try:
         command("umount", directory)
     except DemoError:
         command("umount", "--lazy", directory)
 
 
+def mounted_in(directory: Path) -> list[str]:
+    """Return the mount points at a directory and below it."""
+    paths = [Path(mounted.mountpoint) for mounted in mounts()]
+    return [str(path) for path in paths if directory in (path, *path.parents)]
+
+
+def remove(folder: Path) -> None:
+    """Remove the demo's folder, but never by walking through a mount that could not be undone."""
+    if left := mounted_in(folder):
+        out.print(f"[red]left behind: {escape(', '.join(left))}[/red]")
+    else:
+        shutil.rmtree(folder)
+
+
 def run(image: Path) -> None:
     """Go through all steps; whatever happens, nothing stays mounted."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wofs-demo-")))
+        folder = Path(tempfile.mkdtemp(prefix="wofs-demo-")).resolve()
+        stack.callback(remove, folder)
         image = unpacked(image, folder).absolute()
         top = folder / "mnt"
         top.mkdir()
