@@ -54,6 +54,10 @@ class Batch:
             self._inodes = self._load()
         return self._inodes
 
+    def alone(self, entry: Entry) -> Batch:
+        """Return a batch of this directory that holds one entry."""
+        return Batch(self._tree, self.directory, [entry], self._names)
+
     def _load(self) -> list[Inode | ImageError]:
         tree, directory, names = self._tree, self.directory, self._names
         found = tree.mount.inodes.get_many([entry[1] for entry in self.entries])

@@ -53,13 +53,13 @@ def answering(
         except PathError as error:
             raise FUSEError(errno_of(error)) from None
         except Exception as error:
-            _log_once(operation.__name__, error)
+            log_once(operation.__name__, error)
             raise FUSEError(errno_of(error)) from None
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, T]], handler)
 
 
-def _log_once(operation: str, error: Exception) -> None:
+def log_once(operation: str, error: Exception) -> None:
     """Log a device's error in a line, anything else as the bug it is, with its traceback."""
     trace = error.__traceback__
     while trace and trace.tb_next:

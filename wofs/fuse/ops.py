@@ -31,11 +31,11 @@ from wofs.fs.info import MAX_NAME_BYTES, statfs
 from wofs.fs.stat import BLK, CHR, DIR, PAGE_BYTES, REG
 from wofs.fs.tree import Tree
 from wofs.fuse.errmap import NAME_TOO_LONG
-from wofs.fuse.handler import answering
+from wofs.fuse.handler import answering, log_once
 from wofs.fuse.listing import Listings
 from wofs.fuse.xattrs import XattrPolicy
 from wofs.ondisk.dir import MODE_OF_FTYPE
-from wofs.xfs.dir import DOT_COOKIE, DOTDOT_COOKIE, Entry
+from wofs.xfs.dir import Entry
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
@@ -194,58 +194,50 @@ class Operations(pyfuse3.Operations):
 
     @answering
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        """Fill a reply with the entries behind cookie `start_id`, with their attributes.
+        """Fill a reply with the entries from cookie `start_id` on, with their attributes.
 
         After damage, all that is sound is listed; then the error is the answer.
         """
         directory = self._inode(fh)
-        if start_id < DOTDOT_COOKIE and not self._dots(directory, start_id, token):
-            return
         listing = self._listings.take(directory, start_id)
         rows = listing.rows if listing.back is None else chain((listing.back,), listing.rows)
         listing.back = None
         fill, reply, out = self._filler(), readdir_reply, self._entry
-        last = start_id
-        for entry, inode in rows:
-            if isinstance(inode, ImageError):
-                full = not reply(token, entry[3], self._damaged(entry, inode), entry[0])
-            elif inode.mode >> 12 == DIR:
-                place = self._listed(directory, inode)
-                full = not reply(token, entry[3], fill(place, inode), entry[0])
-            else:
-                full = not reply(token, entry[3], fill(out, inode), entry[0])
-            if full:
-                listing.back = entry, inode
-                break
-            last = entry[0]
+        start = start_id
+        try:
+            for entry, inode, following in rows:
+                if not isinstance(inode, Inode):
+                    full = not reply(token, entry[3], self._unread(entry, inode), following)
+                elif inode.mode >> 12 == DIR:
+                    place = self._listed(directory, inode)
+                    full = not reply(token, entry[3], fill(place, inode), following)
+                else:
+                    full = not reply(token, entry[3], fill(out, inode), following)
+                if full:
+                    listing.back = entry, inode, following
+                    break
+                start = following
+        except OSError:
+            if start == start_id:
+                raise
+            return  # the reply holds what was read; who asks on meets the error
         self._listings.note(directory, listing)
-        if last != start_id or listing.back:
+        if start != start_id or listing.back:
             # Kept at its end too: the kernel asks once more to hear that nothing follows.
-            self._listings.keep(directory, last, listing)
+            self._listings.keep(directory, start, listing)
         else:
             self._listings.end(directory)
 
-    def _dots(self, directory: Inode, start_id: int, token: ReaddirToken) -> bool:
-        """Give '.' and '..' as the kernel does; of these it uses number and type alone."""
-        out = self._passing
-        out.st_mode = DIR << 12
-        if start_id < DOT_COOKIE:
-            out.st_ino = directory.ino
-            if not readdir_reply(token, b".", out, DOT_COOKIE):
-                return False
-        try:
-            out.st_ino = self._mounted.dirs.parent(directory)
-        except ImageError as error:
-            self.report(error)
-            return True
-        return readdir_reply(token, b"..", out, DOTDOT_COOKIE)
+    def _unread(self, entry: Entry, problem: Exception | None) -> EntryAttributes:
+        """Return what a listing shows where no inode was read: a name, its number and type.
 
-    def _damaged(self, entry: Entry, error: ImageError) -> EntryAttributes:
-        """Return what a listing shows of a damaged inode: its name and its type.
-
-        The kernel may not keep it: the first use asks again and gets the error.
+        The kernel may not keep it: the first use asks again and meets the problem. Of '.' and
+        '..' (which have none) it uses no more.
         """
-        self.report(error)
+        if isinstance(problem, ImageError):
+            self.report(problem)
+        elif problem is not None:
+            log_once("readdir", problem)
         out = self._passing
         out.st_ino = entry[1]
         out.st_mode = MODE_OF_FTYPE.get(entry[2], REG) << 12

@@ -61,7 +61,7 @@ class XattrPolicy:
         names = self._mounted.attrs.names(inode) if self.possible else []
         return names if privileged else [n for n in names if not n.startswith(_PRIVILEGED)]
 
-    def met(self, inodes: Iterable[Inode | ImageError]) -> None:
+    def met(self, inodes: Iterable[Inode | Exception]) -> None:
         """Look for labels in the attribute forks of inodes that were just decoded.
 
         Sees those that lie in the inode, where a label practically always is; one in a block
