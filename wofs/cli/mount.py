@@ -6,43 +6,83 @@ Exit status as mount(8): 0 mounted, 1 wrong usage, rights or system, 32 the moun
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from wofs.device import open_device
-from wofs.errors import SlabError, WofsError
+from wofs.cli import progress, serverlog
+from wofs.cli.output import message, say
+from wofs.cli.request import ended_tidily
+from wofs.errors import MountError, SlabError, WofsError
+from wofs.fs.filesystem import open_source
 from wofs.fuse.background import Child, Outcome, fork
-from wofs.fuse.mountpoint import Refused, check_fuse, check_mountpoint
+from wofs.fuse.mountpoint import Refused, check_fuse, check_mountpoint, check_not_mounted
 from wofs.fuse.options import BadOption, Options, parse
-from wofs.slab import report_to
 
 EXIT_USAGE, EXIT_FAILED = 1, 32
-_SYSLOG = "/dev/log"
+
+log = logging.getLogger("wofs")
 
 
-@click.command("mount")
-@click.argument("image", type=click.Path(readable=False))  # opening it says more
-@click.argument("directory", type=click.Path(readable=False))  # check_mountpoint says more
+class WrongUsage(click.UsageError):
+    """Wrong usage of a verb whose exit status is mount(8)'s."""
+
+    exit_code = EXIT_USAGE
+
+
+class SystemVerb(click.Command):
+    """A verb whose exit status for wrong usage is mount(8)'s."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> click.Context:
+        """Parse the arguments."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise WrongUsage(error.format_message(), error.ctx) from error
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be mounted, where and how."""
+
+    image: str
+    directory: str
+    options: Options
+    slab: str
+
+
+@click.command("mount", cls=SystemVerb)
+@click.argument("image", type=click.Path(readable=False))  # we say ourselves why not
+@click.argument("directory", type=click.Path(readable=False))
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, log to stderr.")
-@click.option("-o", "options", multiple=True, metavar="OPT[,OPT...]", help="Mount options.")
+@click.option("-o", "words", multiple=True, metavar="OPT[,OPT...]", help="Mount options.")
 @click.option("--log", "log_file", type=click.Path(dir_okay=False), help="Append the log here.")
 @click.option(
     "--report", type=click.Path(dir_okay=False), help="Append the report of a stray write here."
 )
 @click.option("--slab", default="auto", help="Backend of the write-once memory.", hidden=True)
+@click.option("--sloppy", is_flag=True, hidden=True)
+@click.option("--fake", is_flag=True, hidden=True)
 def command(
     image: str,
     directory: str,
     foreground: bool,
-    options: tuple[str, ...],
+    words: tuple[str, ...],
     log_file: str | None,
     report: str | None,
     slab: str,
+    sloppy: bool,
+    fake: bool,
 ) -> int:
     """Mount the XFS image IMAGE at DIRECTORY, read-only.
 
@@ -54,63 +94,83 @@ def command(
     Options (-o):
       allow_other     other users may reach it (users need user_allow_other in /etc/fuse.conf)
       norecovery      mount although the log is dirty: recent changes may be missing
+      logdev=FILE     where an external log lies
       sb=AGNO         read the copy of the superblock in that AG
       uid=N, gid=N    show every file as owned by N
       noexec, exec    whether programs may run (default: they may)
       nosuid, nodev   the default; root may give suid, dev
-      fsname=NAME     the source shown in the mount table
+      fsname=NAME     the source shown in the mount table; "\\," is a comma, "\\\\" a backslash
     """
     try:
-        parsed = parse(options, os.path.abspath(image), os.geteuid() == 0)
-        check_mountpoint(directory)
+        if not image:
+            raise MountError("no image: its name is empty")
+        options = parse(words, os.path.abspath(image), os.geteuid() == 0, sloppy)
+        check_not_mounted(check_mountpoint(directory), options.source)
         check_fuse()
-        log_path = os.path.abspath(log_file) if log_file else None
-        report_to(os.path.abspath(report) if report else state_folder() / "crash-report.txt")
+        if fake:
+            return 0
+        serverlog.set_report(report)
+        serverlog.start(log_file, background=not foreground)
     except (WofsError, OSError) as error:
-        _say(_line(error, image))
+        say(_line(error, image))
         return _status(error)
-    for warning in parsed.warnings:
-        _say(f"warning: {warning}")
-    return _run(image, directory, parsed, foreground, log_path, slab)
+    for warning in options.warnings:
+        say(f"warning: {warning}")
+    return _run(Order(image, directory, options, slab), foreground)
 
 
-def _run(
-    image: str, directory: str, options: Options, foreground: bool, log_path: str | None, slab: str
-) -> int:
+def _run(order: Order, foreground: bool) -> int:
     """Serve, here or in a child; return the exit status."""
     child = None if foreground else fork()
     if isinstance(child, Outcome):
         if child.message:
-            _say(child.message)
+            say(child.message)
         return child.status
-    image, directory = os.path.abspath(image), os.path.abspath(directory)
-    log_to_stderr(logging.WARNING if child else logging.INFO)
+    serverlog.to_stderr(logging.WARNING if child else logging.INFO)
     try:
-        if log_path or child:
-            log_to(logging.FileHandler(log_path) if log_path else background_log())
-        _serve(image, directory, options, _ready(child), slab)
+        with ended_tidily():
+            _serve(order, _ready(child))
     except (WofsError, OSError) as error:
-        status, line = _status(error), _line(error, image)
+        status, line = _status(error), _line(error, order.image)
         if child is None:
-            _say(line)
-        else:
-            drop_stderr()
-            logging.getLogger("wofs").error("%s", line)
-            child.fail(status, line)
+            say(line)
+        elif not child.fail(status, line):
+            log.error("%s", line)
         return status
+    except Exception as error:
+        serverlog.drop_stderr()  # the traceback is for the log
+        log.exception("internal error")
+        if child is None:
+            raise
+        child.fail(EXIT_FAILED, f"internal error: {type(error).__name__}: {error}")
+        return EXIT_FAILED
     return 0
 
 
-def _serve(
-    image: str, directory: str, options: Options, ready: Callable[[], None], slab: str
-) -> None:
+def _serve(order: Order, ready: Callable[[], None]) -> None:
     try:
         from wofs.fuse.session import serve
     except ImportError as error:
         line = f"mounting needs pyfuse3 and trio: pip install 'wofs[fuse]' ({error})"
         raise Refused(line) from error
-    device = open_device(image)
-    serve(device, directory, options.mount, options.for_kernel(), ready, slab)
+    options = order.options
+    words, probed = options.for_kernel(), not options.mount.sb_agno
+    with ExitStack() as stack:
+        with progress.unpacking(quiet=False) as tell:
+            log_device = None
+            if options.logdev:
+                log_device = open_source(options.logdev, tell)
+                stack.callback(log_device.close)
+            device = open_source(order.image, tell, probed=probed)
+        serve(
+            device,
+            order.directory,
+            options.take(),
+            words,
+            ready,
+            slab=order.slab,
+            log_device=log_device,
+        )
 
 
 def _ready(child: Child | None) -> Callable[[], None]:
@@ -118,70 +178,19 @@ def _ready(child: Child | None) -> Callable[[], None]:
 
     def ready() -> None:
         if child is not None:
-            drop_stderr()
+            serverlog.drop_stderr()
             child.ready()
 
     return ready
 
 
-# ---- where lines go
-def _say(line: str) -> None:
-    click.echo(f"wofs: {line}", err=True)
-
-
 def _line(error: WofsError | OSError, image: str) -> str:
-    if isinstance(error, WofsError):
-        return str(error)
-    name = error.filename if isinstance(error.filename, str) else image
-    return f"{name}: {error.strerror or error}"
+    """Return an error as one line; what the system says of no file is said of the image."""
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return f"{image}: {message(error)}"
+    return message(error)
 
 
 def _status(error: WofsError | OSError) -> int:
     system = isinstance(error, BadOption | Refused | SlabError | PermissionError)
     return EXIT_USAGE if system else EXIT_FAILED
-
-
-def state_folder() -> Path:
-    """Return (and make) the folder for what a server leaves behind: its log, a crash report."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    top = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state"
-    folder = top / "wofs"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
-
-
-def background_log() -> logging.Handler:
-    """Return the handler of a server in the background that was given no log file."""
-    if os.path.exists(_SYSLOG):
-        daemon = logging.handlers.SysLogHandler.LOG_DAEMON
-        handler = logging.handlers.SysLogHandler(_SYSLOG, facility=daemon)
-        handler.ident = f"wofs[{os.getpid()}]: "
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        return handler
-    return logging.FileHandler(state_folder() / "wofs.log")
-
-
-def log_to(handler: logging.Handler) -> None:
-    """Send the log, from INFO up, to `handler`; lines of a file get their time."""
-    if isinstance(handler, logging.FileHandler):
-        line = f"%(asctime)s wofs[{os.getpid()}] %(levelname)s %(message)s"
-        handler.setFormatter(logging.Formatter(line))
-    logger = logging.getLogger("wofs")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-
-
-def log_to_stderr(level: int) -> None:
-    """Send the log from `level` up to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("wofs: %(message)s"))
-    log_to(handler)
-
-
-def drop_stderr() -> None:
-    """Send nothing to stderr any more: it is going to be closed."""
-    logger = logging.getLogger("wofs")
-    for handler in logger.handlers[:]:
-        if type(handler) is logging.StreamHandler:
-            logger.removeHandler(handler)

@@ -76,7 +76,7 @@ class Request:
     def opened(self) -> Iterator[Filesystem]:
         """Open the image for the time of the block; being told to end, undo what is half done."""
         o = self.options
-        with _logging(self.quiet, self.verbose), _ended_tidily():
+        with _logging(self.quiet, self.verbose), ended_tidily():
             with progress.unpacking(self.quiet) as tell:
                 opened = open(
                     self.image,
@@ -108,7 +108,7 @@ class Request:
 
 
 @contextmanager
-def _ended_tidily() -> Iterator[None]:
+def ended_tidily() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind the block instead of ending the process at once."""
 
     def end(number: int, _: FrameType | None) -> NoReturn:

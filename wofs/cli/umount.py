@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from wofs.cli.mount import EXIT_FAILED, EXIT_USAGE, SystemVerb
+from wofs.cli.output import say
 from wofs.errors import MountError
 from wofs.fuse.mountpoint import Refused, unmount
 
-EXIT_USAGE, EXIT_FAILED = 1, 32
 
-
-@click.command("umount")
+@click.command("umount", cls=SystemVerb)
 @click.argument("directory", type=click.Path(readable=False))  # a dead mount is not readable
 @click.option("-l", "--lazy", is_flag=True, help="Detach now; it ends when nobody uses it.")
 def command(directory: str, lazy: bool) -> int:
@@ -22,6 +22,6 @@ def command(directory: str, lazy: bool) -> int:
     try:
         unmount(directory, lazy)
     except MountError as error:
-        click.echo(f"wofs: {error}", err=True)
+        say(str(error))
         return EXIT_USAGE if isinstance(error, Refused) else EXIT_FAILED
     return 0

@@ -102,9 +102,9 @@ def open(
     Raises NotXfs, Unsupported (a dirty log too), Truncated, Corrupt, NoBackend, MountError
     (no room to unpack) and `OSError` as the system does.
     """
-    device = _device(source, 0 if sb else PROBE_BYTES, progress)
+    device = open_source(source, progress, probed=not sb)
     try:
-        log_device = None if logdev is None else _device(logdev, 0, progress)
+        log_device = None if logdev is None else open_source(logdev, progress)
         try:
             options = mount_options(norecovery=norecovery, sb_agno=sb)
             return Filesystem(mount(device, options, slab=slab, log_device=log_device))
@@ -116,14 +116,14 @@ def open(
         raise
 
 
-def _device(source: Source, probe_bytes: int, progress: Progress | None) -> Device:
+def open_source(source: Source, progress: Progress | None, *, probed: bool = False) -> Device:
     """Open a source that is no device yet.
 
-    With `probe_bytes` a compressed one is given up as soon as so much of it shows that it
-    holds no XFS: it may be an archive of any length.
+    A compressed one that is `probed` is given up as soon as so much of it shows that it holds
+    no XFS: it may be an archive of any length.
     """
     if isinstance(source, str | bytes | os.PathLike):
-        probe = Probe(probe_bytes, _refuse_other) if probe_bytes else None
+        probe = Probe(PROBE_BYTES, _refuse_other) if probed else None
         return open_device(source, progress=progress, probe=probe)
     return source
 

@@ -6,6 +6,7 @@ The fork comes before trio, before the image is opened and before the slab exist
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 _MOUNTED = b"mounted"
@@ -33,17 +34,32 @@ class Child:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
+        _close_inherited()
         self._say(_MOUNTED)
 
-    def fail(self, status: int, message: str) -> None:
-        """Let the parent end with `status` and say `message`; nothing once ready."""
-        self._say(f"{status} {message}".encode(errors="surrogateescape"))
+    def fail(self, status: int, message: str) -> bool:
+        """Let the parent end with `status` and say `message`; False if it is gone already."""
+        return self._say(f"{status} {message}".encode(errors="surrogateescape"))
 
-    def _say(self, word: bytes) -> None:
-        if self._pipe >= 0:
-            os.write(self._pipe, word)
-            os.close(self._pipe)
-            self._pipe = -1
+    def _say(self, word: bytes) -> bool:
+        if self._pipe < 0:
+            return False
+        os.write(self._pipe, word)
+        os.close(self._pipe)
+        self._pipe = -1
+        return True
+
+
+def _close_inherited() -> None:
+    """Let go of what our caller left open: a lock, say, would be held as long as the mount.
+
+    What this process opened itself is closed on exec, which tells the two apart.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        with suppress(OSError):  # the list's own descriptor is closed by now
+            if number > 2 and os.get_inheritable(number):
+                os.close(number)
 
 
 def fork() -> Child | Outcome:

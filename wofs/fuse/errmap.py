@@ -20,7 +20,10 @@ NOT_SERVED = errno.ENOSYS
 """The kernel stops asking this kind of request, for the whole mount."""
 
 NOT_SUPPORTED = errno.EOPNOTSUPP
+INVALID = errno.EINVAL
 NAME_TOO_LONG = errno.ENAMETOOLONG
+READ_ONLY = errno.EROFS
+STALE = errno.ESTALE
 
 _PATH_ERRNOS: dict[type[PathError], int] = {
     NotFound: errno.ENOENT,

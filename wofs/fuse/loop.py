@@ -22,7 +22,7 @@ from wofs.errors import MountError
 log = logging.getLogger("wofs.fuse")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""These end the server as unmounting does."""
+"""These end the server as unmounting does; SIGHUP only where nohup(1) did not turn it off."""
 
 _POLL_MS = 5
 _REQUESTS_BETWEEN_CHECKPOINTS = 64
@@ -36,9 +36,11 @@ def run(settled: Callable[[], object]) -> None:
     Raises MountError if serving fails.
     """
 
+    heard = [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
+
     async def serving() -> None:
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(*SIGNALS) as signals:
+            with trio.open_signal_receiver(*heard) as signals:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
                 nursery.start_soon(_end_on_signal, signals)
                 nursery.start_soon(_in_thread, settled)

@@ -32,13 +32,14 @@ class Refused(MountError):
 
 @dataclass(frozen=True)
 class Mounted:
-    """One line of the mount table."""
+    """One line of the mount table; `owner` is the user who made a FUSE mount, -1 of others."""
 
     device: str
     root: str
     mountpoint: str
     fstype: str
     source: str
+    owner: int
 
 
 def mounts() -> list[Mounted]:
@@ -48,8 +49,11 @@ def mounts() -> list[Mounted]:
         for line in table:
             left, _, right = line.rstrip("\n").partition(" - ")
             _, _, device, root, mountpoint = left.split(" ")[:5]
-            fstype, source = right.split(" ")[:2]
-            found.append(Mounted(device, _plain(root), _plain(mountpoint), fstype, _plain(source)))
+            fstype, source, options = right.split(" ", 2)
+            user = re.search(r"\buser_id=(\d+)", options)
+            owner = int(user[1]) if user else -1
+            root, mountpoint, source = map(_plain, (root, mountpoint, source))
+            found.append(Mounted(device, root, mountpoint, fstype, source, owner))
     return found
 
 
@@ -74,6 +78,8 @@ def resolve(path: str) -> str:
 
 def check_mountpoint(path: str) -> str:
     """Return the absolute path of a directory that can be mounted on; raises MountError."""
+    if not path:
+        raise MountError("no mount point: its name is empty")
     where = resolve(path)
     try:
         mode = os.stat(where).st_mode
@@ -90,6 +96,13 @@ def check_mountpoint(path: str) -> str:
     if not stat.S_ISDIR(mode):
         raise MountError(f"{path}: the mount point is not a directory")
     return where
+
+
+def check_not_mounted(where: str, source: str) -> None:
+    """Raise MountError if `source` is what is mounted at `where` already: it would be hidden."""
+    here = [m for m in mounts() if m.mountpoint == where]
+    if here and (here[-1].fstype, here[-1].source) == (FSTYPE, source):
+        raise MountError(f"{where}: {source} is mounted there already")
 
 
 def check_fuse() -> None:
@@ -155,6 +168,8 @@ def unmount(path: str, lazy: bool = False) -> None:
     try:
         if os.geteuid() == 0:
             _unmount_as_root(where, lazy)
+        elif here[-1].owner != os.geteuid():
+            raise Refused(f"{path}: was mounted by user {here[-1].owner}, only they and root may")
         else:
             _unmount_as_user(where, lazy)
         if line is not None:

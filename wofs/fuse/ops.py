@@ -2,17 +2,18 @@
 
 A node id is the inode number, 1 standing for the root (inode 1 would lie in the superblock's
 block); a file handle is the inode number too. So no table is kept, `forget` has nothing to do
-and any process could answer any request. Requests that would write never arrive: the mount
-is read-only for the kernel, which answers EROFS itself. `access` is left unserved: with
-default_permissions the kernel decides.
+and any process could answer any request. Requests that would write do not arrive: the mount
+is read-only for the kernel, which answers EROFS itself. Root can remount it writable; then
+EROFS is our answer (`wofs.fuse.readonly`). `access` is left unserved: with default_permissions the
+kernel decides.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-import pyfuse3
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -30,12 +31,14 @@ from wofs.errors import ImageError, IsDir, NotDir, NotFound
 from wofs.fs.info import MAX_NAME_BYTES, statfs
 from wofs.fs.stat import BLK, CHR, DIR, PAGE_BYTES, REG
 from wofs.fs.tree import Tree
-from wofs.fuse.errmap import NAME_TOO_LONG
+from wofs.fuse.errmap import NAME_TOO_LONG, READ_ONLY, STALE
 from wofs.fuse.handler import answering, log_once
 from wofs.fuse.listing import Listings
+from wofs.fuse.readonly import ReadOnly
 from wofs.fuse.xattrs import XattrPolicy
 from wofs.ondisk.dir import MODE_OF_FTYPE
 from wofs.xfs.dir import Entry
+from wofs.xfs.geometry import valid_ino
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
@@ -47,7 +50,7 @@ _DEVICES = frozenset({CHR, BLK})
 _CLAIMS_KEPT = 100_000
 
 
-class Operations(pyfuse3.Operations):
+class Operations(ReadOnly):
     """Answers the kernel's requests from a mounted image."""
 
     supports_dot_lookup = True
@@ -80,6 +83,16 @@ class Operations(pyfuse3.Operations):
         """Return the inode of a node id or handle."""
         m = self._mounted
         return m.inodes.get(m.geo.rootino if node == ROOT else node)
+
+    def _handled(self, node: int) -> Inode:
+        """Return the inode that a file handle names, kept by somebody for who knows how long.
+
+        That there is none (any more) is no damage (`xfs_export.c: xfs_nfs_get_inode`).
+        """
+        m = self._mounted
+        if node != ROOT and (not valid_ino(m.geo, node) or m.inodes.inobt.problem(node)):
+            raise FUSEError(STALE)
+        return self._inode(node)
 
     def _directory(self, node: int) -> Inode:
         """Return a directory about to be entered, proved to belong where it was listed."""
@@ -143,7 +156,7 @@ class Operations(pyfuse3.Operations):
     def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Find a name; that one is absent is kept by the kernel as well."""
         if name == b".":
-            return self._node(self._inode(parent_inode))
+            return self._node(self._handled(parent_inode))
         if len(name) > MAX_NAME_BYTES:
             raise FUSEError(NAME_TOO_LONG)
         directory = self._directory(parent_inode)
@@ -174,7 +187,7 @@ class Operations(pyfuse3.Operations):
     @answering
     def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         """Return the names of all attributes the caller may see."""
-        return self._xattrs.names(self._inode(inode), privileged=ctx.uid == 0)
+        return self._xattrs.names(self._inode(inode), ctx.uid)
 
     @answering
     def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -262,6 +275,8 @@ class Operations(pyfuse3.Operations):
     @answering
     def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
         """Open a file whose extent map is sound; what is cached of its data stays good."""
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise FUSEError(READ_ONLY)
         found = self._inode(inode)
         if found.mode >> 12 == DIR:
             raise IsDir(f"inode {found.ino} is a directory")

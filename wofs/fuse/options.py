@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wofs.errors import WofsError
-from wofs.xfs.options import MountOptions, mount_options
+from wofs.xfs.options import FSNAME_BYTES, MountOptions, mount_options
 
 FSTYPE = "fuse.wofs"
 
@@ -44,12 +45,34 @@ class BadOption(WofsError):
     """An option is unknown or its value is wrong."""
 
 
+class _Text(str):
+    """A word for libfuse; pyfuse3 encodes words as ASCII, which is not what paths are."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        """Return the bytes as the system wrote them, whatever encoding is asked for."""
+        return os.fsencode(str(self))
+
+
 @dataclass
 class Options:
     """The options of one mount: what the image's mount, the kernel and the user are told."""
 
     mount: MountOptions
+    logdev: str = ""
     warnings: list[str] = field(default_factory=list)
+
+    def take(self) -> MountOptions:
+        """Hand the record over to be mounted with, and keep nothing: its copy is the slab's."""
+        taken = self.mount
+        del self.mount
+        return taken
+
+    @property
+    def source(self) -> str:
+        """What the mount table shows as the source."""
+        return os.fsdecode(self.mount.fsname.rstrip(b"\0"))
 
     def for_kernel(self) -> set[str]:
         """Return the options for the kernel, in libfuse's words.
@@ -58,9 +81,8 @@ class Options:
         always, so that it checks modes and ACLs.
         """
         m = self.mount
-        name = m.fsname.rstrip(b"\0").decode("ascii", "replace").replace("\ufffd", "?")
-        name = name.replace("\\", "\\\\").replace(",", "\\,")
-        words = {"ro", "default_permissions", "subtype=wofs", f"fsname={name}"}
+        name = self.source.replace("\\", "\\\\").replace(",", "\\,")
+        words: set[str] = {"ro", "default_permissions", "subtype=wofs", _Text(f"fsname={name}")}
         words.add("nosuid" if m.nosuid else "suid")
         words.add("nodev" if m.nodev else "dev")
         if m.noexec:
@@ -70,30 +92,39 @@ class Options:
         return words
 
 
-def parse(texts: Iterable[str], source: str, privileged: bool) -> Options:
+def words(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the words of comma-separated lists; "\\," is a comma in a word, "\\\\" a backslash."""
+    for text in texts:
+        for word in re.findall(r"(?:\\[\\,]|[^,])+", text):
+            yield re.sub(r"\\([\\,])", r"\1", word)
+
+
+def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = False) -> Options:
     """Return the options in `texts`, each a comma-separated list; the last word counts.
 
-    `source` is shown in the mount table unless fsname= says otherwise. Raises BadOption.
+    `source` is shown in the mount table unless fsname= says otherwise. Unknown words are
+    passed over if `sloppy`. Raises BadOption.
     """
     switches = {"nosuid": True, "nodev": True}
     numbers: dict[str, int] = {}
-    fsname, warnings = source, []
-    for word in (w for text in texts for w in text.split(",") if w):
-        name, _, value = word.partition("=")
+    texts_of = {"fsname": source, "logdev": ""}
+    warnings = []
+    for word in words(texts):
+        name, equals, value = word.partition("=")
         if word in FLAGS:
             switches[FLAGS[word]] = True
         elif word in OPPOSITES:
             if word in ("suid", "dev") and not privileged:
                 raise BadOption(f"option {word}: only root may give it")
             switches[OPPOSITES[word]] = False
-        elif name in NUMBERS:
+        elif name in NUMBERS and equals:
             numbers[NUMBERS[name]] = _number(name, value)
-        elif name == "fsname" and value:
-            fsname = value
+        elif name in texts_of and equals:
+            texts_of[name] = _text(name, value)
         elif word == "rw":
             warnings.append("an image is never written: mounted read-only")
-        elif word not in IGNORED and not word.startswith(IGNORED_PREFIXES):
-            raise BadOption(f"unknown option {word!r} (wofs mount --help lists them)")
+        elif word not in IGNORED and not word.startswith(IGNORED_PREFIXES) and not sloppy:
+            raise BadOption(_unknown(word, name))
     record = mount_options(
         norecovery=switches.get("norecovery", False),
         sb_agno=numbers.get("sb_agno", 0),
@@ -103,9 +134,25 @@ def parse(texts: Iterable[str], source: str, privileged: bool) -> Options:
         nosuid=switches["nosuid"],
         nodev=switches["nodev"],
         noexec=switches.get("noexec", False),
-        fsname=os.fsencode(fsname),
+        fsname=os.fsencode(texts_of["fsname"]),
     )
-    return Options(record, warnings)
+    return Options(record, texts_of["logdev"], warnings)
+
+
+def _unknown(word: str, name: str) -> str:
+    """Return what to say of a word that means nothing here."""
+    if word in (*NUMBERS, "fsname", "logdev"):
+        return f"option {word} needs a value: {word}=..."
+    if name in FLAGS or name in OPPOSITES or name in IGNORED:
+        return f"option {name} takes no value"
+    return f"unknown option {word!r} (wofs mount --help lists them)"
+
+
+def _text(name: str, value: str) -> str:
+    most = FSNAME_BYTES - 1 if name == "fsname" else 1 << 12
+    if not value or len(os.fsencode(value)) > most:
+        raise BadOption(f"option {name}= needs a name of 1 to {most} bytes")
+    return value
 
 
 def _number(name: str, value: str) -> int:

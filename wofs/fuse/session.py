@@ -38,29 +38,36 @@ def serve(
     kernel_options: set[str],
     ready: Callable[[], None],
     slab: str = "auto",
+    log_device: Device | None = None,
 ) -> None:
     """Mount the image on `device` at `mountpoint` and serve it; return once it is unmounted.
 
     `kernel_options` are libfuse's words (`Options.for_kernel`); `ready` is called, in a thread,
-    when the mount has answered its first request. The device is closed in any case. Raises the
-    `ImageError` of an image that cannot be mounted, SlabError, and MountError (Refused where
-    the user's rights do not suffice).
+    when the mount has answered its first request. `log_device` is where an external log lies.
+    The device is closed in any case. Raises the `ImageError` of an image that cannot be
+    mounted, SlabError, and MountError (Refused where the user's rights do not suffice).
     """
     started = time.monotonic()
     try:
         where = check_mountpoint(mountpoint)
         check_fuse()
-        mounted = mount(device, options, slab=slab, process_lifetime=True)
+        mounted = mount(
+            device, options, slab=slab, process_lifetime=True, log_device=log_device
+        )
+        del options  # the slab's copy is the only one
     except BaseException:
         device.close()
         raise
+    settling = _Settling(mounted, where, started, ready)
     try:
         # A signal between here and the loop would leave a dead mount behind.
         signal.pthread_sigmask(signal.SIG_BLOCK, loop.SIGNALS)
         _attach(mounted, where, kernel_options)
-        _run(_Settling(mounted, where, started, ready))
+        _run(settling)
+        log.info("unmounted %s from %s", device.name, where)
     finally:
         mounted.close()
+        settling.close()
 
 
 def _run(settling: _Settling) -> None:
@@ -73,7 +80,6 @@ def _run(settling: _Settling) -> None:
         loop.run(settling.settle)
     finally:
         pyfuse3.close(unmount=True)
-        settling.close()
 
 
 def _attach(mounted: Mount, where: str, kernel_options: set[str]) -> None:
@@ -137,7 +143,7 @@ class _Settling:
         self._ready()
 
     def close(self) -> None:
-        """Let go of the lifeline, as the last thing."""
+        """Let go of the lifeline, which tells `wofs umount` that the image is closed."""
         if self._lifeline is not None:
             self._lifeline.close()
 

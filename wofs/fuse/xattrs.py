@@ -13,18 +13,22 @@ FUSE each answer costs a round trip, so two shortcuts are taken where they tell 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from pyfuse3 import FUSEError
 
 from wofs.errors import ImageError, NoXattr
-from wofs.fuse.errmap import NOT_SERVED, NOT_SUPPORTED
+from wofs.fuse.errmap import INVALID, NOT_SERVED, NOT_SUPPORTED
 from wofs.ondisk.inode import FMT_LOCAL
+from wofs.xfs.attr import ACL_NAMES
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
 LABEL = b"security.selinux"
 _STORED_LABEL = b"selinux"
 _PRIVILEGED = b"trusted."
+_NAMESPACES = (b"user.", _PRIVILEGED, b"security.")
+_ACLS = frozenset(ACL_NAMES.values())
 
 
 class XattrPolicy:
@@ -33,6 +37,7 @@ class XattrPolicy:
     def __init__(self, mounted: Mount) -> None:
         self._mounted = mounted
         self._labelled = self._root_is_labelled()
+        self._root_is_privileged = _in_first_user_namespace()
 
     @property
     def possible(self) -> bool:
@@ -43,6 +48,7 @@ class XattrPolicy:
         """Return a value; raises NoXattr, FUSEError by policy, or the `ImageError` met."""
         if not self.possible:
             raise FUSEError(NOT_SERVED)
+        _check_name(name)
         try:
             value = self._mounted.attrs.get(inode, name)
         except NoXattr:
@@ -53,12 +59,14 @@ class XattrPolicy:
             self._labelled = True
         return value
 
-    def names(self, inode: Inode, privileged: bool) -> list[bytes]:
-        """Return the names of all attributes; `trusted.` ones to the privileged only.
+    def names(self, inode: Inode, uid: int) -> list[bytes]:
+        """Return the names of all attributes; `trusted.` ones only to root (`uid` 0).
 
+        Root of a user namespace is not root here: it could not read them either.
         Source: `xfs_xattr.c: xfs_xattr_put_listent`.
         """
         names = self._mounted.attrs.names(inode) if self.possible else []
+        privileged = uid == 0 and self._root_is_privileged
         return names if privileged else [n for n in names if not n.startswith(_PRIVILEGED)]
 
     def met(self, inodes: Iterable[Inode | Exception]) -> None:
@@ -85,3 +93,19 @@ class XattrPolicy:
         except ImageError as error:
             m.report(error)
             return True
+
+
+def _check_name(name: bytes) -> None:
+    """Refuse names outside the namespaces XFS has, and empty ones (`xattr_resolve_name`)."""
+    if name in _ACLS:
+        return
+    if not name.startswith(_NAMESPACES):
+        raise FUSEError(NOT_SUPPORTED)
+    if name in _NAMESPACES:
+        raise FUSEError(INVALID)
+
+
+def _in_first_user_namespace() -> bool:
+    """Whether uid 0 of this process is uid 0 of the machine."""
+    whole = ["0", "0", str(0xFFFFFFFF)]
+    return Path("/proc/self/uid_map").read_text(encoding="ascii").split() == whole

@@ -1,0 +1,109 @@
+"""Where a server's lines go: stderr, syslog or a file; and the report of a stray write."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import socket
+import sys
+from pathlib import Path
+
+from wofs.cli.output import escape, message, say
+from wofs.fuse.mountpoint import Refused
+from wofs.slab import report_to
+
+_LOGGERS = tuple(map(logging.getLogger, ("wofs", "pyfuse3")))
+_SYSLOG = "/dev/log"
+_TO_SYSLOG = "wofs[%(process)d]: %(message)s"
+_TO_FILE = "%(asctime)s wofs[%(process)d] %(levelname)s %(message)s"
+
+
+class _Line(logging.Formatter):
+    """One line a record, whatever bytes the names in it have."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line without its traceback."""
+        return escape(super().formatMessage(record))
+
+
+def start(log_file: str | None, background: bool) -> None:
+    """Send the log, from INFO up, to a file if one is named; else, in the background, to syslog
+    or the state folder. Raises Refused for a file that cannot be written.
+    """
+    for logger in _LOGGERS:
+        logger.addHandler(logging.NullHandler())  # else Python writes to stderr without a handler
+    _LOGGERS[0].setLevel(logging.INFO)
+    if log_file:
+        try:
+            _add(logging.FileHandler(log_file, errors="backslashreplace"), _TO_FILE)
+        except OSError as error:
+            raise Refused(f"{log_file}: {error.strerror}") from error
+    elif background and not _start_syslog():
+        _start_file()
+
+
+def _start_syslog() -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_SYSLOG)
+        except OSError:  # there is none, or nobody listens
+            return False
+    daemon = logging.handlers.SysLogHandler.LOG_DAEMON
+    _add(logging.handlers.SysLogHandler(_SYSLOG, facility=daemon), _TO_SYSLOG)
+    return True
+
+
+def _start_file() -> None:
+    try:
+        path = state_folder() / "wofs.log"
+        _add(logging.FileHandler(path, errors="backslashreplace"), _TO_FILE)
+    except OSError as error:
+        say(f"warning: nothing will be logged: {message(error)}")
+
+
+def _add(handler: logging.Handler, form: str) -> None:
+    handler.setFormatter(_Line(form))
+    for logger in _LOGGERS:
+        logger.addHandler(handler)
+
+
+def to_stderr(level: int) -> None:
+    """Send the log from `level` up to stderr too."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    _add(handler, "wofs: %(message)s")
+
+
+def drop_stderr() -> None:
+    """Send nothing to stderr any more: it is going to be closed."""
+    for logger in _LOGGERS:
+        for handler in logger.handlers[:]:
+            if type(handler) is logging.StreamHandler:
+                logger.removeHandler(handler)
+
+
+def set_report(path: str | None) -> None:
+    """Have the report of a stray write appended to `path`, by default in the state folder.
+
+    Raises Refused for a path that cannot be written; without a state folder there is only
+    stderr.
+    """
+    try:
+        report_to(os.path.abspath(path) if path else state_folder() / "crash-report.txt")
+    except OSError as error:
+        if path:
+            raise Refused(f"{path}: {error.strerror}") from error
+
+
+def state_folder() -> Path:
+    """Return (and make) the folder for what a server leaves behind; OSError if it cannot be."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):
+        home = os.path.expanduser("~")
+        if not os.path.isdir(home):
+            raise FileNotFoundError(f"{home}: there is no home directory")
+        base = os.path.join(home, ".local", "state")
+    folder = Path(base, "wofs")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
