@@ -109,7 +109,7 @@ def command(
         check_fuse()
         if fake:
             return 0
-        serverlog.set_report(report)
+        serverlog.set_report(report, background=not foreground)
         serverlog.start(log_file, background=not foreground)
     except (WofsError, OSError) as error:
         say(_line(error, image))

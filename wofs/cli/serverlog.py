@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import logging.handlers
 import os
@@ -83,17 +84,22 @@ def drop_stderr() -> None:
                 logger.removeHandler(handler)
 
 
-def set_report(path: str | None) -> None:
+def set_report(path: str | None, background: bool) -> None:
     """Have the report of a stray write appended to `path`, by default in the state folder.
 
-    Raises Refused for a path that cannot be written; without a state folder there is only
-    stderr.
+    Python's own traceback of a crash, which follows the report, goes to one place only: the
+    file if it was asked for or nobody sees stderr. Raises Refused for a path that cannot be
+    written; without a state folder there is only stderr.
     """
+    traceback = sys.stderr.fileno()
     try:
-        report_to(os.path.abspath(path) if path else state_folder() / "crash-report.txt")
+        number = report_to(os.path.abspath(path) if path else state_folder() / "crash-report.txt")
+        if path or background:
+            traceback = number
     except OSError as error:
         if path:
             raise Refused(f"{path}: {error.strerror}") from error
+    faulthandler.enable(traceback)
 
 
 def state_folder() -> Path:
