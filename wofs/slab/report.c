@@ -66,7 +66,7 @@ static void put_target(slab_text *out, const slab_entry *entry, const slab_site 
             slab_put(out, ".");
             slab_put(out, site->field->name);
         } else {
-            slab_put(out, site->what[0] == 'h' ? " (its header)" : " (padding behind its fields)");
+            slab_put(out, site->what[0] == 'h' ? " (its header)" : " (padding beside its fields)");
         }
         slab_put(out, "\n  offset    ");
         put_byte(out, site);

@@ -85,7 +85,7 @@ static void in_object(const slab_entry *entry, const slab_layout *layout, size_t
         return;
     }
     site->field = field_at(layout, site->byte);
-    site->what = site->byte < layout->size ? "object" : "padding";
+    site->what = site->field ? "object" : "padding";
 }
 
 void slab_site_at(const slab_entry *entry, size_t offset, slab_site *site) {
