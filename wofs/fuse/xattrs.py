@@ -3,8 +3,11 @@
 `ls -l` asks two attributes of every file. The kernel's XFS says ENODATA each time; through
 FUSE each answer costs a round trip, so two shortcuts are taken where they tell no lie:
 
-* The superblock's ATTR bit is set with the first attribute ever stored. While it is clear
-  there is none, and ENOSYS makes the kernel stop asking for the whole mount.
+* Where no inode of the image has any, ENOSYS makes the kernel stop asking for the whole
+  mount. The superblock's ATTR bit, clear until the first attribute is stored, tells so at
+  once; but a kernel with security modules sets it for nothing, and then each question that
+  found no attribute has the image's inodes looked through a little further, until one with
+  attributes is found or none is left. Listing 200,000 files needs 40 requests, not 200,000.
 * EOPNOTSUPP for `security.selinux` makes `ls` ask it once per filesystem. It is given only
   for an inode without that attribute, as long as neither the root nor any inode met so far
   has it. Every request is still answered from its own inode, so a label is never denied.
@@ -12,7 +15,7 @@ FUSE each answer costs a round trip, so two shortcuts are taken where they tell 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pyfuse3 import FUSEError
@@ -20,6 +23,7 @@ from pyfuse3 import FUSEError
 from wofs.errors import ImageError, NoXattr
 from wofs.fuse.errmap import INVALID, NOT_SERVED, NOT_SUPPORTED
 from wofs.ondisk.inode import FMT_LOCAL
+from wofs.xfs import attrsearch
 from wofs.xfs.attr import ACL_NAMES
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
@@ -30,6 +34,9 @@ _PRIVILEGED = b"trusted."
 _NAMESPACES = (b"user.", _PRIVILEGED, b"security.")
 _ACLS = frozenset(ACL_NAMES.values())
 
+_QUESTIONS_BEFORE_SEARCH = 8
+"""A single look at a file is not worth a search."""
+
 
 class XattrPolicy:
     """Answers attribute requests of one mount."""
@@ -38,6 +45,9 @@ class XattrPolicy:
         self._mounted = mounted
         self._labelled = self._root_is_labelled()
         self._root_is_privileged = _in_first_user_namespace()
+        self._unanswered = 0
+        self._search: Iterator[bool] | None = attrsearch.steps(mounted, mounted.inodes.inobt)
+        self._none_anywhere = False
 
     @property
     def possible(self) -> bool:
@@ -46,18 +56,33 @@ class XattrPolicy:
 
     def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value; raises NoXattr, FUSEError by policy, or the `ImageError` met."""
-        if not self.possible:
+        if not self.possible or self._none_anywhere:
             raise FUSEError(NOT_SERVED)
         _check_name(name)
         try:
             value = self._mounted.attrs.get(inode, name)
         except NoXattr:
+            self._search_on()
             if name == LABEL and not self._labelled:
                 raise FUSEError(NOT_SUPPORTED) from None
             raise
         if name == LABEL:
             self._labelled = True
         return value
+
+    def _search_on(self) -> None:
+        """Look a little further for any inode that has attributes."""
+        self._unanswered += 1
+        if self._search is None or self._unanswered <= _QUESTIONS_BEFORE_SEARCH:
+            return
+        try:
+            may_be_some = next(self._search, None)
+        except OSError:
+            may_be_some = True
+        if may_be_some is None:
+            self._none_anywhere = True
+        if may_be_some is not False:
+            self._search = None
 
     def names(self, inode: Inode, uid: int) -> list[bytes]:
         """Return the names of all attributes; `trusted.` ones only to root (`uid` 0).

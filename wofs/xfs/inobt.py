@@ -53,7 +53,7 @@ class ChunkTable:
         at = bisect_right(self.startino, agino) - 1
         if at < 0 or agino - self.startino[at] >= INODES_PER_CHUNK:
             return agino, _ALL
-        return self.startino[at], self.free[at] | _spread(self.holemask[at])
+        return self.startino[at], self.free[at] | spread(self.holemask[at])
 
     def problem(self, agino: int) -> str:
         """Say why an inode is not in use by this table; "" if it is."""
@@ -166,13 +166,13 @@ def _record_problem(
     missing = hole.bit_count() * 4
     if count != INODES_PER_CHUNK - missing:
         return f"counts {count} inodes, its holemask leaves {INODES_PER_CHUNK - missing}"
-    really_free = (free & ~_spread(hole)).bit_count()
+    really_free = (free & ~spread(hole)).bit_count()
     if freecount != really_free:
         return f"counts {freecount} free inodes, its mask has {really_free}"
     return ""
 
 
-def _spread(hole: int) -> int:
+def spread(hole: int) -> int:
     """Return the mask of inodes that a hole mask, one bit for four of them, leaves out."""
     mask = 0
     for bit in range(16 if hole else 0):

@@ -1,0 +1,44 @@
+"""Questions for attributes through a mount: the kernel stops asking once there can be none."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support import fuse
+
+pytestmark = pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))
+
+
+def asked(top: Path) -> list[int]:
+    """Ask every file twice; return the errnos."""
+    return [answer(path) for path in [top, *top.rglob("*")] * 2]
+
+
+def answer(path: Path) -> int:
+    """Return the errno of a question for an attribute that the file does not have."""
+    try:
+        os.getxattr(path, "user.none", follow_symlinks=False)
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+def test_without_any_attribute_it_stops(image: Callable[[str], Path], tmp_path: Path) -> None:
+    with fuse.mounted(image("sparse-inodes"), tmp_path / "mnt"):
+        answers = asked(tmp_path / "mnt")
+    assert answers[0] == errno.ENODATA
+    assert answers[-1] == errno.EOPNOTSUPP
+
+
+def test_with_some_every_question_is_answered(
+    image: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with fuse.mounted(image("default"), tmp_path / "mnt"):
+        assert set(asked(tmp_path / "mnt")) == {errno.ENODATA}
+        acl = os.getxattr(tmp_path / "mnt/attrs/acl", "system.posix_acl_access")
+    assert acl.startswith(b"\x02\0\0\0")
