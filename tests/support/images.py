@@ -8,7 +8,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagelib.manifest import data_hash, segments
+from imagelib.manifest import fingerprint
+
+__all__ = ["FOLDER", "IMAGES", "TestImage", "fingerprint", "names"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "images"
@@ -48,15 +50,6 @@ class TestImage:
                     f.write(piece)
             f.truncate(self.size)
         part.replace(target)  # whole or not there: two workers may unpack the same
-
-
-def fingerprint(path: Path) -> str:
-    """Return a digest of an image's data; its holes are skipped, they cost most of the time."""
-    with path.open("rb") as f:
-        size = path.stat().st_size
-        return data_hash(
-            lambda at, n: os.pread(f.fileno(), n, at), size, segments(f.fileno(), size)
-        )
 
 
 def _load(recipe: Path) -> TestImage:

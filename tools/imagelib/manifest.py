@@ -111,12 +111,25 @@ def _sparse_hash(
     return "nz:" + digest.hexdigest()
 
 
+def fingerprint(path: Path) -> str:
+    """Return a digest of an image's data; its holes are skipped, they cost most of the time."""
+    with path.open("rb") as f:
+        size = path.stat().st_size
+        return data_hash(
+            lambda at, n: os.pread(f.fileno(), n, at), size, segments(f.fileno(), size)
+        )
+
+
 # --- of a mounted tree ---------------------------------------------------------------------
 def of_tree(top: Path) -> Manifest:
     """Return the manifest of the tree mounted at `top`; never follows a link or another mount."""
+    return dict(walk_tree(top))
+
+
+def walk_tree(top: Path) -> Iterator[tuple[str, Entry]]:
+    """Yield (path, entry) of all that is mounted at `top`, parents before children."""
     root = os.fsencode(top)
     device = os.lstat(root).st_dev
-    found: Manifest = {}
     todo = [b"."]
     while todo:
         path = todo.pop()
@@ -124,14 +137,13 @@ def of_tree(top: Path) -> Manifest:
         try:
             st = os.lstat(full)
         except OSError as error:
-            found[escape(path)] = {"e": ["lstat:" + _errno_name(error)]}
+            yield escape(path), {"e": ["lstat:" + _errno_name(error)]}
             continue
         entry = _entry(full, st)
-        found[escape(path)] = entry
         if stat.S_ISDIR(st.st_mode) and st.st_dev == device:
             names = _guarded(entry, "readdir", partial(_names, full)) or []
             todo += [n if path == b"." else path + b"/" + n for n in names]
-    return found
+        yield escape(path), entry
 
 
 def _names(full: bytes) -> list[bytes]:
