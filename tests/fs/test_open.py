@@ -19,14 +19,13 @@ from pathlib import Path
 import pytest
 
 import wofs
-from support.hostile import edited_super
+from support.hostile import SB_LOGSTART, edited_super
 from support.images import ROOT
 from wofs.device import BytesDevice, Device, FileDevice
 from wofs.errors import Corrupt, NotXfs, StaleHandle, Truncated, Unsupported
 from wofs.xfs.geometry import fsb_to_byte
 
 Unpack = Callable[[str], Path]
-SB_LOGSTART = 48
 MIB = 1 << 20
 
 

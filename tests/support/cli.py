@@ -142,13 +142,14 @@ def as_nobody(image: Path, folder: Path, *args: Arg) -> Done:
     The image is opened first, so that neither it nor this checkout must be within reach.
     """
     code = (
-        "import os, sys, wofs.cli.cp, wofs.cli.info, wofs.cli.ls\n"
+        "import difflib, os, sys, wofs.cli.cp, wofs.cli.info, wofs.cli.ls\n"
         "from wofs.cli.main import main\n"
         "image, folder, *args = sys.argv[1:]\n"
         "fd = os.open(image, os.O_RDONLY)\n"
         "os.chdir(folder)\n"
-        f"os.setgroups([]); os.setresgid({NOBODY}, {NOBODY}, {NOBODY})\n"
-        f"os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
+        "if os.geteuid() == 0:\n"
+        f"    os.setgroups([]); os.setresgid({NOBODY}, {NOBODY}, {NOBODY})\n"
+        f"    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
         "main([f'/proc/self/fd/{fd}' if arg == 'IMAGE' else arg for arg in args])"
     )
     done = subprocess.run(

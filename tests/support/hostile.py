@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import wofs
@@ -12,7 +13,8 @@ from wofs.fs import Filesystem
 from wofs.xfs.geometry import fsb_to_byte, ino_to_byte
 
 INODE_CRC, BLOCK_CRC, SB_CRC = 100, 4, 224
-INODE_MODE, INODE_NLINK, INODE_CORE = 2, 16, 176
+INODE_MODE, INODE_NLINK, INODE_SIZE, INODE_CORE = 2, 16, 56, 176
+SB_LOGSTART, SB_LABEL = 48, 108
 
 
 def edited_super(data: bytes, edits: dict[int, bytes]) -> bytes:
@@ -79,6 +81,18 @@ class Edited:
         if ino is not None:
             number = struct.pack(">I", ino)
             self.inode(directory, INODE_CORE + at + len(raw) + 1, number)
+
+    def shortform(self, directory: str, entries: Sequence[tuple[bytes, int]]) -> None:
+        """Let a directory in the inode hold `entries`: (name, inode number) of regular files."""
+        found = self._sound.path(directory)
+        fork = bytes([len(entries), 0]) + found.inode().dfork[2:6]
+        offset = 96  # of the entry in a block: behind the header, "." and ".."
+        for name, ino in entries:
+            fork += struct.pack(">BH", len(name), offset) + name + struct.pack(">BI", 1, ino)
+            offset += -(-(len(name) + 12) // 8) * 8
+        assert len(fork) <= found.image.mount.geo.inodesize - INODE_CORE
+        self.inode(directory, INODE_SIZE, struct.pack(">Q", len(fork)))
+        self.inode(directory, INODE_CORE, fork)
 
     def parent(self, directory: str, ino: int) -> None:
         """Change the '..' of a shortform directory."""

@@ -22,7 +22,7 @@ from wofs.fs.file import CHUNK_BYTES
 from wofs.fs.stat import DIR, LNK, REG
 from wofs.fs.walk import Tell, children
 
-_OPEN_FOLDERS = 64
+_OPEN_FOLDERS = 16
 """Folders of the destination held open at once; those further up are opened again by '..'."""
 
 

@@ -14,13 +14,16 @@ from wofs.cli.copier import Copier, Progress
 from wofs.cli.output import FAILED, say
 from wofs.cli.request import Request, reads_image
 from wofs.cli.target import Folder
-from wofs.errors import ImageError, IsDir
+from wofs.errors import ImageError, IsDir, NotDir
 from wofs.fs import Path, Stat
 from wofs.fs.stat import DIR, REG
 from wofs.fs.walk import Damage, descend
 from wofs.units import SECTOR_BYTES
 
 log = logging.getLogger("wofs.cli")
+
+Source = tuple[Path, bytes, Stat]
+"""What is copied, its name in the destination (b"": its content fills it), its attributes."""
 
 
 @click.command(
@@ -41,6 +44,8 @@ def command(request: Request, paths: tuple[str, ...], recursive: bool, force: bo
     attributes and access lists where the system allows it: what it does not is counted at the
     end. Without the owner the set-id bits go too. With -r links are copied as links.
 
+    DIR/. as a PATH, and the root, mean what is in them.
+
     Nothing that exists is replaced without --force; a directory that exists is filled, and
     keeps its own mode and times unless --force is given. Links in the destination are never
     followed. A file appears under its name when it is whole. A damaged one is told and not
@@ -51,7 +56,11 @@ def command(request: Request, paths: tuple[str, ...], recursive: bool, force: bo
         raise click.UsageError("Missing argument 'DEST'.")
     above, new_name = _split(destination, len(sources) > 1)
     with request.opened() as filesystem:
-        found = _sources(request, request.paths(filesystem, tuple(sources)), recursive)
+        found = [
+            source
+            for text in sources
+            if (source := _source(request, filesystem.path(text), text, recursive)) is not None
+        ]
         if destination.endswith("/") and any(stat.type != DIR for _, _, stat in found) and new_name:
             raise NotADirectoryError(f"{destination}: no such directory")
         anchor = Folder.at(above)
@@ -81,27 +90,32 @@ def _split(destination: str, several: bool) -> tuple[bytes, bytes]:
     return above or b".", name
 
 
-def _sources(
-    request: Request, paths: list[Path], recursive: bool
-) -> list[tuple[Path, bytes, Stat]]:
-    """Return what to copy, under which name, with its attributes; what cannot be is told."""
-    found = []
-    for given in paths:
-        try:
-            path = _source(given, recursive)
-            found.append((path, given.name_bytes or path.name_bytes, path.lstat()))
-        except (ImageError, OSError) as error:
-            request.tell(given, error)
-    return found
+def _source(request: Request, given: Path, text: str, recursive: bool) -> Source | None:
+    """Return what to copy: with -r the path as it is, else what it leads to.
+
+    `text` is what the user wrote; "DIR/." and the root fill the destination itself. What
+    cannot be copied is told, and None returned.
+    """
+    try:
+        path = given
+        if not recursive or given.name in ("", "..") or _is_content(text):
+            path = given.resolve(strict=True)
+        stat = path.lstat()
+        if stat.type == DIR and not recursive:
+            raise IsDir(f"{given}: is a directory (-r copies it)", bytes(given))
+        if stat.type != DIR and _is_content(text):
+            raise NotDir(f"{given}: not a directory", bytes(given))
+    except (ImageError, OSError) as error:
+        request.tell(given, error)
+        return None
+    if _is_content(text):
+        return path, b"", stat
+    return path, path.name_bytes if given.name in ("", "..") else given.name_bytes, stat
 
 
-def _source(path: Path, recursive: bool) -> Path:
-    """Return what to copy: with -r the path as it is, else what it leads to."""
-    if recursive:
-        return path.resolve(strict=True) if path.name in ("", "..") else path
-    if path.is_dir():
-        raise IsDir(f"{path}: is a directory (-r copies it)", bytes(path))
-    return path.resolve(strict=True)
+def _is_content(text: str) -> bool:
+    """Whether a path means what is in a directory, not the directory: it ends in "/."."""
+    return os.path.basename(text) == "."
 
 
 def _summary(request: Request, copier: Copier) -> None:

@@ -75,6 +75,7 @@ def command(
             listed = kind == DIR and not look.itself
             (folders if listed else files).append((bytes(path), path, stat))
         listing.write(look.sorted(files))
+        listing.blank = bool(files)
         headed = bool(files) or len(paths) > 1
         listing.folders([path for _, path, _ in look.sorted(folders)], headed)
 
@@ -124,7 +125,8 @@ class _Listing:
 
     request: Request
     look: Look
-    _blank: bool = field(default=False)
+    blank: bool = field(default=False)
+    """Whether what comes next is to be set off by an empty line."""
 
     def folders(self, folders: list[Path], headed: bool) -> None:
         """List directories, one after the other; with -R all below them, depth first."""
@@ -133,8 +135,8 @@ class _Listing:
         while stack:
             folder = stack.pop()
             if (headed or look.recursive) and not look.as_json:
-                out.line(("\n" if self._blank else "") + out.name(bytes(folder)) + ":")
-            self._blank = True
+                out.line(("\n" if self.blank else "") + out.name(bytes(folder)) + ":")
+            self.blank = True
             below: list[Path] = []
             self.write(self._noting(look.sorted(self._items(folder)), below))
             stack.extend(reversed(below))

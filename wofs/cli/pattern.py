@@ -23,7 +23,12 @@ _CLASSES = {
     "upper": r"[A-Z]",
     "xdigit": r"[0-9A-Fa-f]",
 }
+_CLASS = re.compile(r"\[:([a-y]*):\]")
 _NEVER = "(?!)"
+
+
+class _Senseless(Exception):
+    """The pattern matches nothing at all."""
 
 
 class Pattern:
@@ -49,6 +54,18 @@ def regex(pattern: str) -> str:
     Between two stars stands a run of single characters, whose first place is as good as any
     other: an atomic group keeps what follows from trying them all.
     """
+    try:
+        runs = _runs(pattern)
+    except _Senseless:
+        return _NEVER
+    if len(runs) == 1:
+        return runs[0]
+    middle = "".join(f"(?>.*?{run})" for run in runs[1:-1] if run)
+    return f"{runs[0]}{middle}.*{runs[-1]}"
+
+
+def _runs(pattern: str) -> list[str]:
+    """Return the expressions of what stands between the stars."""
     runs, at = [""], 0
     while at < len(pattern):
         char = pattern[at]
@@ -65,10 +82,7 @@ def regex(pattern: str) -> str:
             at += 1
         else:
             runs[-1] += re.escape(char)
-    if len(runs) == 1:
-        return runs[0]
-    middle = "".join(f"(?>.*?{run})" for run in runs[1:-1] if run)
-    return f"{runs[0]}{middle}.*{runs[-1]}"
+    return runs
 
 
 def _bracket(pattern: str, start: int) -> tuple[str, int]:
@@ -97,12 +111,16 @@ def _bracket(pattern: str, start: int) -> tuple[str, int]:
 
 
 def _class(pattern: str, at: int) -> tuple[str, int] | None:
-    """Return the expression of a "[:name:]" and where it ends; None if there is none."""
-    if not pattern.startswith("[:", at):
+    """Return the expression of a "[:name:]" and where it ends; None if there is none.
+
+    Raises _Senseless for a class that does not exist.
+    """
+    match = _CLASS.match(pattern, at)
+    if match is None:
         return None
-    end = pattern.find(":]", at + 2)
-    name = pattern[at + 2 : end] if end > 0 else ""
-    return (_CLASSES[name], end + 2) if name in _CLASSES else None
+    if match[1] not in _CLASSES:
+        raise _Senseless
+    return _CLASSES[match[1]], match.end()
 
 
 def _member(pattern: str, at: int) -> tuple[str, int]:
