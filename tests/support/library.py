@@ -7,13 +7,13 @@ from imagelib.manifest import Manifest
 from wofs.fs import Filesystem
 
 
-def of_library(filesystem: Filesystem) -> Manifest:
+def of_library(filesystem: Filesystem, lookups: bool = True) -> Manifest:
     """Return the manifest of all that `filesystem` holds; what failed is noted ("e").
 
-    Every name is looked up by itself too.
+    With `lookups` every name is looked up by itself too.
     """
     found: Manifest = {}
-    for path, entry, faults in walk_library(filesystem, lookups=True):
+    for path, entry, faults in walk_library(filesystem, lookups):
         found[path] = entry
         if faults:
             entry["e"] = [f"{fault['part']}: {fault['text']}" for fault in faults]
