@@ -2,6 +2,7 @@
 
 from wofs.slab._slab import report_to
 from wofs.slab.arena import BACKENDS, Arena, ArenaStats, Cache, CacheStats, Handles, Site
+from wofs.slab.layout import spec_of
 
 __all__ = [
     "BACKENDS",
@@ -12,4 +13,5 @@ __all__ = [
     "Handles",
     "Site",
     "report_to",
+    "spec_of",
 ]

@@ -21,9 +21,9 @@ from wofs.slab.layout import Layout, Row, layout_of
 R = TypeVar("R", bound=Record)
 PAGE = mmap.PAGESIZE
 
-BACKENDS = ("memfd", "shared", "mprotect", "none")
-"""Strongest first. `auto` takes the first that the machine grants; never `none`, the control
-of experiments: ordinary memory."""
+BACKENDS = ("memfd", "shared", "mprotect", "alias", "pkey", "none")
+"""`auto` takes the first of the first three that the machine grants. The others are for
+comparison and must be asked for; `none` is the control of experiments: ordinary memory."""
 
 
 @dataclass(frozen=True, slots=True)

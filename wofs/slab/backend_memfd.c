@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -84,4 +85,18 @@ static int memfd_seal(slab_region *region) {
     return 0;
 }
 
+/* The same memory, published through a second mapping that is writable for that time: the
+ * comparison. Who guesses the alias's address, which the kernel likes to give out again, writes. */
+static int alias_write(slab_region *region, size_t offset, const void *data, size_t bytes) {
+    size_t page = slab_page(), first = offset / page * page;
+    size_t span = (offset + bytes + page - 1) / page * page - first;
+    unsigned char *alias =
+        mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd, (off_t)first);
+    if (alias == MAP_FAILED)
+        return -1;
+    memcpy(alias + (offset - first), data, bytes);
+    return munmap(alias, span);
+}
+
 const slab_backend slab_memfd = {"memfd", memfd_open, memfd_write, memfd_seal};
+const slab_backend slab_alias = {"alias", memfd_open, alias_write, memfd_seal};

@@ -17,6 +17,7 @@ class Layout:
     """A record type's native layout and its counterparts in C; one per record, for ever."""
 
     def __init__(self, spec: RecordSpec) -> None:
+        self.spec = spec
         fields, format_parts, at = [], ["="], 0
         for name, code, count in spec.slab_fields:
             size = struct.calcsize("=" + code)
@@ -52,3 +53,11 @@ def layout_of(spec: RecordSpec) -> Layout:
     if found is None:
         found = _LAYOUTS[id(spec)] = Layout(spec)
     return found
+
+
+def spec_of(handle: object) -> RecordSpec:
+    """Return the declaration behind a handle; TypeError for anything else."""
+    for layout in _LAYOUTS.values():
+        if layout.type is type(handle):
+            return layout.spec
+    raise TypeError(f"{type(handle).__name__} is no handle of the slab")

@@ -15,10 +15,12 @@
 
 #define GUARD_PAGES 16
 
-/* In the order of their strength; "auto" goes through all but the last. */
+/* What "auto" tries, in the order of their strength. Then those that must be asked for: alias
+ * needs what memfd needs and is weaker; pkey would blind threads that are there already. */
 static const slab_backend *const backends[] = {&slab_memfd, &slab_shared, &slab_mprotect,
-                                               &slab_none};
+                                               &slab_alias, &slab_pkey,   &slab_none};
 #define NBACKENDS (sizeof backends / sizeof *backends)
+#define NAUTO 3
 
 size_t slab_page(void) {
     return (size_t)sysconf(_SC_PAGESIZE);
@@ -69,7 +71,7 @@ int slab_region_open(slab_region *region, size_t bytes, const char *backend) {
         errno = EINVAL;
         return -1;
     }
-    for (size_t i = 0; i + 1 < NBACKENDS; i++)
+    for (size_t i = 0; i < NAUTO; i++)
         if (open_with(region, size, backends[i]) == 0)
             return 0;
     return -1;

@@ -45,6 +45,7 @@ typedef struct {
     int fd;              /* the writer's descriptor, -1: none (any more) */
     int sealed;
     int locked;          /* mseal'ed: stays mapped until the process ends */
+    int key;             /* of the pkey backend */
 } slab_region;
 
 /* Each call returns 0, or -1 with errno set. */
@@ -55,7 +56,7 @@ struct slab_backend {
     int (*seal)(slab_region *region);
 };
 
-extern const slab_backend slab_memfd, slab_shared, slab_mprotect, slab_none;
+extern const slab_backend slab_memfd, slab_alias, slab_pkey, slab_shared, slab_mprotect, slab_none;
 
 size_t slab_page(void);
 size_t slab_guard(void);

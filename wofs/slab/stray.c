@@ -2,8 +2,12 @@
  *
  * None of these makes memory writable; each only stores to an address, as any code could.
  */
+#define _GNU_SOURCE
 #include "python.h"
 
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <string.h>
 
 static PyObject *stray_store(PyObject *Py_UNUSED(module), PyObject *args) {
@@ -27,8 +31,91 @@ static PyObject *stray_overrun(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* ---- a thread that stores to one address over and over, whatever becomes of it */
+static struct {
+    pthread_t thread;
+    int running;
+    volatile int stop;
+    volatile uint64_t *target;
+    volatile uint64_t tried, landed;
+    sigjmp_buf after_fault;
+    struct sigaction before;
+} hammer;
+
+static __thread volatile int hammering;
+
+/* The hammer's own fault is expected, and only that: all others go where they went before. */
+static void on_hammer_fault(int signo, siginfo_t *info, void *context) {
+    if (hammering)
+        siglongjmp(hammer.after_fault, 1);
+    if (hammer.before.sa_flags & SA_SIGINFO)
+        hammer.before.sa_sigaction(signo, info, context);
+}
+
+static void *hammer_on(void *unused) {
+    (void)unused;
+    while (!hammer.stop) {
+        hammer.tried++;
+        if (sigsetjmp(hammer.after_fault, 0) == 0) {
+            hammering = 1;
+            *hammer.target = hammer.tried;
+            hammer.landed++;
+        }
+        hammering = 0;
+    }
+    return NULL;
+}
+
+/* stray_hammer(address): start; the slab's report is off until stray_rest(). */
+static PyObject *stray_hammer(PyObject *Py_UNUSED(module), PyObject *args) {
+    unsigned long long address;
+    struct sigaction action;
+    if (!PyArg_ParseTuple(args, "K", &address))
+        return NULL;
+    if (hammer.running)
+        return PyErr_Format(PyExc_RuntimeError, "a hammer is running");
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_hammer_fault;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    hammer.stop = 0;
+    hammer.tried = hammer.landed = 0;
+    hammer.target = (volatile uint64_t *)(uintptr_t)address;
+    if (sigaction(SIGSEGV, &action, &hammer.before) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    int failed = pthread_create(&hammer.thread, NULL, hammer_on, NULL);
+    if (failed) {
+        sigaction(SIGSEGV, &hammer.before, NULL);
+        return PyErr_Format(PyExc_RuntimeError, "no thread: %s", strerror(failed));
+    }
+    hammer.running = 1;
+    Py_RETURN_NONE;
+}
+
+/* stray_blows() -> (stores tried, stores that did not fault) so far */
+static PyObject *stray_blows(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return Py_BuildValue("(KK)", (unsigned long long)hammer.tried,
+                         (unsigned long long)hammer.landed);
+}
+
+/* stray_rest() -> (tried, landed): stop */
+static PyObject *stray_rest(PyObject *module, PyObject *ignored) {
+    if (!hammer.running)
+        return PyErr_Format(PyExc_RuntimeError, "no hammer is running");
+    hammer.stop = 1;
+    Py_BEGIN_ALLOW_THREADS
+    pthread_join(hammer.thread, NULL);
+    Py_END_ALLOW_THREADS
+    hammer.running = 0;
+    sigaction(SIGSEGV, &hammer.before, NULL);
+    return stray_blows(module, ignored);
+}
+
 PyMethodDef slab_stray_methods[] = {
     {"stray_store", stray_store, METH_VARARGS, "Store a byte at an address: an attack."},
     {"stray_overrun", stray_overrun, METH_VARARGS, "Store bytes from an address on: an attack."},
+    {"stray_hammer", stray_hammer, METH_VARARGS, "Store to an address for ever: an attack."},
+    {"stray_blows", stray_blows, METH_NOARGS, "Return (stores tried, landed) so far."},
+    {"stray_rest", stray_rest, METH_NOARGS, "Stop the hammer; return (tried, landed)."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,0 +1,105 @@
+"""The race that Cook's condition is about: a thread hammers a page while objects are made in it.
+
+The write permission of an init must never be visible to another processor. Here a second
+thread stores, without pause, to a published object; the first makes and frees objects in the
+same page. With a backend that opens the page for the time of an init, stores land in the
+neighbour; with memfd no page is ever writable, so none can.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from wofs.record import NEXT, Record, record, u32, u64
+from wofs.slab import Arena, _slab
+
+Progress = Callable[[int], object]
+"""Told how many stores were tried so far."""
+
+_INITS_AT_ONCE = 2000
+_LEAST_INITS = 10_000
+
+
+@record("victim", derived=True, source="the race demonstration")
+class Victim(Record):
+    """An object of 32 bytes, so that many share a page."""
+
+    magic = u64(NEXT, "what a store spoils")
+    owner = u32(NEXT, "who made it")
+    spare = u64(NEXT, "more to spoil")
+
+
+@dataclass(frozen=True)
+class Race:
+    """What became of one backend.
+
+    `tried` stores, of which `landed` did not fault; `inits` made meanwhile, and in how many
+    of them the neighbour changed (`spoiled`).
+    """
+
+    backend: str
+    tried: int
+    landed: int
+    inits: int
+    spoiled: int
+
+
+def race(backend: str, stores: int, told: Progress = lambda _: None) -> Race:
+    """Hammer until `stores` stores were tried and some thousand objects made.
+
+    In this process; raises NoBackend.
+    """
+    arena = Arena.create(4, backend)
+    cache = arena.cache(Victim)
+    neighbour = cache.init_once("neighbour", magic=0, owner=1, spare=0)
+    inits = spoiled = 0
+    _slab.stray_hammer(_slab.address(neighbour, "magic"))
+    try:
+        while inits < _LEAST_INITS or _slab.stray_blows()[0] < stores:
+            for number in range(_INITS_AT_ONCE):
+                before = neighbour.magic
+                made = cache.init_once("made", magic=number, owner=2, spare=number)
+                spoiled += neighbour.magic != before
+                cache.free(made)
+            inits += _INITS_AT_ONCE
+            told(_slab.stray_blows()[0])
+    finally:
+        tried, landed = _slab.stray_rest()
+    arena.close()
+    return Race(backend, tried, landed, inits, spoiled)
+
+
+def in_child(backend: str, stores: int, told: Progress = lambda _: None) -> Race:
+    """Race in a process of its own: what was spoiled must not be this one's memory.
+
+    Raises RuntimeError with what the child said where the backend cannot be had.
+    """
+    argv = [sys.executable, "-m", "wofs.demo.race", backend, str(stores)]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        for line in child.stdout:
+            found = json.loads(line)
+            if "backend" in found:
+                return Race(**found)
+            told(found["tried"])
+        raise RuntimeError(child.stderr.read().strip().rpartition("\n")[2])
+
+
+def main(backend: str, stores: str) -> None:
+    """Race and print JSON lines: how far it is, then the outcome."""
+
+    def told(tried: int) -> None:
+        print(json.dumps({"tried": tried}), flush=True)
+
+    print(json.dumps(asdict(race(backend, int(stores), told))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
