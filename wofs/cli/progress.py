@@ -74,6 +74,33 @@ def bar(name: str) -> Iterator[Shown]:
 
 
 @contextmanager
+def counting(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield what is to be told (how many are done, of how many); shown only to a terminal."""
+    if not wanted(quiet):
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    text = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), text)
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    with Progress(*columns, console=console, transient=True) as shown:
+        task = shown.add_task(name, total=None)
+
+        def tell(done: int, total: int) -> None:
+            shown.update(task, completed=min(done, total), total=total)
+
+        yield tell
+
+
+@contextmanager
 def unpacking(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield what is to be told how far unpacking is, None if nobody looks.
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from wofs.device import open_device
+from wofs.errors import WofsError
 from wofs.record import Record
 from wofs.slab import _slab, spec_of
 from wofs.xfs.mount import Mount, mount
@@ -187,4 +188,7 @@ def main(image: str, backend: str, most_ags: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (WofsError, OSError) as error:
+        sys.exit(str(error))

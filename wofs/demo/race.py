@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from wofs.errors import WofsError
 from wofs.record import NEXT, Record, record, u32, u64
 from wofs.slab import Arena, _slab
 
@@ -102,4 +103,7 @@ def main(backend: str, stores: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (WofsError, OSError) as error:
+        sys.exit(str(error))
