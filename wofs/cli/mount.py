@@ -19,7 +19,7 @@ from wofs.cli.output import message, say
 from wofs.cli.request import ended_tidily
 from wofs.errors import MountError, SlabError, WofsError
 from wofs.fs.filesystem import open_source
-from wofs.fuse.background import Child, Outcome, fork
+from wofs.fuse.background import Child, Outcome, fill_standard_streams, fork
 from wofs.fuse.mountpoint import Refused, check_fuse, check_mountpoint, check_not_mounted
 from wofs.fuse.options import BadOption, Options, parse
 
@@ -101,6 +101,7 @@ def command(
       nosuid, nodev   the default; root may give suid, dev
       fsname=NAME     the source shown in the mount table; "\\," is a comma, "\\\\" a backslash
     """
+    fill_standard_streams()
     try:
         if not image:
             raise MountError("no image: its name is empty")

@@ -15,6 +15,7 @@ from wofs.fuse.mountpoint import Refused
 from wofs.slab import report_to
 
 _LOGGERS = tuple(map(logging.getLogger, ("wofs", "pyfuse3")))
+_STDERR = 2
 _SYSLOG = "/dev/log"
 _TO_SYSLOG = "wofs[%(process)d]: %(message)s"
 _TO_FILE = "%(asctime)s wofs[%(process)d] %(levelname)s %(message)s"
@@ -70,7 +71,9 @@ def _add(handler: logging.Handler, form: str) -> None:
 
 
 def to_stderr(level: int) -> None:
-    """Send the log from `level` up to stderr too."""
+    """Send the log from `level` up to stderr too, if there is one."""
+    if sys.stderr is None:
+        return
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level)
     _add(handler, "wofs: %(message)s")
@@ -91,7 +94,7 @@ def set_report(path: str | None, background: bool) -> None:
     file if it was asked for or nobody sees stderr. Raises Refused for a path that cannot be
     written; without a state folder there is only stderr.
     """
-    traceback = sys.stderr.fileno()
+    traceback = _STDERR
     try:
         number = report_to(os.path.abspath(path) if path else state_folder() / "crash-report.txt")
         if path or background:

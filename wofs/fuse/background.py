@@ -50,6 +50,16 @@ class Child:
         return True
 
 
+def fill_standard_streams() -> None:
+    """Open descriptors 0, 1 and 2 where our caller closed them.
+
+    Else the image or the mount would get their numbers, and `ready` would replace it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
 def _close_inherited() -> None:
     """Let go of what our caller left open: a lock, say, would be held as long as the mount.
 
