@@ -19,8 +19,7 @@ from support.slab import FIELDS, VALUES, Other, Sample, filled, rows
 from wofs.errors import NoBackend, SlabError, SlabFinished, SlabFull, StaleHandle
 from wofs.record import NEXT, Record, raw, record
 from wofs.slab import BACKENDS, Arena, _slab
-
-HEADER_BYTES = 32
+from wofs.slab.arena import HEADER_BYTES
 
 
 @pytest.fixture
@@ -282,6 +281,21 @@ def test_every_byte_of_an_arena_is_located() -> None:
         assert site is not None
         assert site.what == what
     assert arena.locate(id(arena)) is None
+    arena.close()
+
+
+def test_pages_and_objects_are_listed() -> None:
+    arena, handles = filled(count=50)
+    other = arena.cache(Other).init_once("other", number=1)
+    arena.cache(Sample).free(handles[3])
+    pages = arena.pages()
+    assert [page.cache for page in pages] == ["sample", "sample", "other"]
+    assert pages[0].slots.count(True) == len(pages[0].slots) - 1
+    assert not pages[0].slots[3]
+    assert sum(page.slots.count(True) for page in pages) == 50
+    names = [site.name for site in arena.objects()]
+    assert names == [f"s[{i}]" for i in range(50) if i != 3] + ["other"]
+    assert [site.address for site in arena.objects()][-1] == _slab.address(other, "number")
     arena.close()
 
 

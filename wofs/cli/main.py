@@ -36,6 +36,7 @@ VERBS = {
     "find": "Search a tree by name, type, size and time.",
     "mount": "Mount the image through FUSE.",
     "umount": "Unmount what `wofs mount` mounted.",
+    "slab": "Show the mount structures in write-once memory: caches, pages, values.",
     "demo": "Show what write-once memory withstands, and ordinary memory does not.",
 }
 """Verb -> what it does; the module is wofs.cli.VERB, the command in it is called `command`."""

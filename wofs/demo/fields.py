@@ -25,10 +25,6 @@ from wofs.slab import _slab, spec_of
 from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import mount_options
 
-SINGLE = ("sb", "geo", "log", "options")
-PER_AG = ("agf", "agi", "agfl")
-"""The attributes of a mount that are handles of the slab, or one for each AG."""
-
 Progress = Callable[[int, int], object]
 """Told (strikes so far, strikes in all)."""
 
@@ -44,14 +40,11 @@ class Place:
 
 
 def objects(mounted: Mount, most_ags: int) -> Iterator[tuple[str, Record]]:
-    """Yield (name in reports, handle) of the mount's structures."""
-    for attribute in SINGLE:
-        handle: Record = getattr(mounted, attribute)
-        yield {"sb": "superblock", "geo": "geometry"}.get(attribute, attribute), handle
-    for attribute in PER_AG:
-        for agno, header in enumerate(getattr(mounted, attribute)[:most_ags]):
-            if header is not None:
-                yield f"{attribute}[{agno}]", header
+    """Yield (name in reports, handle) of the mount's structures, of the first AGs only."""
+    for name, handle in mounted.structures():
+        _, _, index = name.rstrip("]").partition("[")
+        if not index or int(index) < most_ags:
+            yield name, handle
 
 
 def places(mounted: Mount, most_ags: int) -> Iterator[Place]:

@@ -1,8 +1,8 @@
 """Write-once memory: objects filled once, published whole, sealed, never written again."""
 
 from wofs.slab._slab import report_to
-from wofs.slab.arena import BACKENDS, Arena, ArenaStats, Cache, CacheStats, Handles, Site
-from wofs.slab.layout import spec_of
+from wofs.slab.arena import BACKENDS, Arena, ArenaStats, Cache, CacheStats, Handles, PageMap, Site
+from wofs.slab.layout import address_of, spec_of
 
 __all__ = [
     "BACKENDS",
@@ -11,7 +11,9 @@ __all__ = [
     "Cache",
     "CacheStats",
     "Handles",
+    "PageMap",
     "Site",
+    "address_of",
     "report_to",
     "spec_of",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -20,6 +20,8 @@ from wofs.slab.layout import Layout, Row, layout_of
 
 R = TypeVar("R", bound=Record)
 PAGE = mmap.PAGESIZE
+HEADER_BYTES = 32
+"""What stands before each object: cookie, serial, name, cache, size."""
 
 BACKENDS = ("memfd", "shared", "mprotect", "alias", "pkey", "none")
 """`auto` takes the first of the first three that the machine grants. The others are for
@@ -56,6 +58,17 @@ class ArenaStats:
     pages: int
     control_pages: int
     caches: tuple[CacheStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageMap:
+    """One page of objects: its number, its address, its cache, and which slots hold one."""
+
+    page: int
+    address: int
+    cache: str
+    slot_bytes: int
+    slots: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +243,33 @@ class Arena:
         backend, sealed, locked, _, control, used = self._raw.state()
         caches = tuple(cache.stats() for cache in self._caches.values())
         return ArenaStats(backend, bool(sealed), bool(locked), used - control, control, caches)
+
+    def pages(self) -> list[PageMap]:
+        """Return the pages of objects in the order of their addresses."""
+        caches = [cache.stats() for cache in self._caches.values()]
+        view, found = self._raw.page_map()
+        return sorted(
+            (
+                PageMap(
+                    page,
+                    view + page * PAGE,
+                    caches[number].name,
+                    caches[number].slot_bytes,
+                    tuple(map(bool, slots)),
+                )
+                for page, number, slots in found
+            ),
+            key=lambda item: item.page,
+        )
+
+    def objects(self) -> Iterator[Site]:
+        """Yield the site of every object, by its first byte, in the order of addresses."""
+        for page in self.pages():
+            for slot, taken in enumerate(page.slots):
+                start = page.address + slot * page.slot_bytes + HEADER_BYTES
+                site = self.locate(start) if taken else None
+                if site is not None:
+                    yield site
 
     def close(self) -> None:
         """Unmap the memory (a locked one stays); a second call does nothing.

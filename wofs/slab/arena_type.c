@@ -257,6 +257,34 @@ static PyObject *arena_state(PyObject *self, PyObject *Py_UNUSED(ignored)) {
                          arena->next_page - arena->emptied);
 }
 
+/* One page of objects: (page, cache, a byte a slot: 1 where an object is). */
+static PyObject *page_item(const slab_arena *arena, uint32_t number, uint32_t page) {
+    const char *taken = (const char *)arena->books[page]->taken;
+    return Py_BuildValue("(IIy#)", page, number, taken,
+                         (Py_ssize_t)arena->caches[number].per_page);
+}
+
+/* page_map() -> (address of page 0, [(page, cache, slots)]) */
+static PyObject *arena_page_map(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    const slab_arena *arena = of(self);
+    if (!arena->region.base)
+        return slab_raise(SLAB_STALE);
+    PyObject *list = PyList_New(0);
+    for (uint32_t c = 0; list && c < arena->ncaches; c++)
+        for (size_t p = 0; p < arena->caches[c].npages; p++) {
+            PyObject *item = page_item(arena, c, arena->caches[c].pages[p]);
+            int failed = !item || PyList_Append(list, item) < 0;
+            Py_XDECREF(item);
+            if (failed) {
+                Py_DECREF(list);
+                return NULL;
+            }
+        }
+    if (!list)
+        return NULL;
+    return Py_BuildValue("(KN)", (unsigned long long)(uintptr_t)arena->region.view, list);
+}
+
 /* cache_state(cache) -> (objects, freed, pages, slots a page, stride) */
 static PyObject *arena_cache_state(PyObject *self, PyObject *args) {
     unsigned int number;
@@ -280,6 +308,7 @@ static PyMethodDef arena_methods[] = {
     {"locate", arena_locate, METH_VARARGS, "Say what lies at an address."},
     {"verify", arena_verify, METH_NOARGS, "Return the sites of changed objects."},
     {"state", arena_state, METH_NOARGS, "Return what the arena is and holds."},
+    {"page_map", arena_page_map, METH_NOARGS, "Return the pages of objects and their slots."},
     {"cache_state", arena_cache_state, METH_VARARGS, "Return what a cache holds."},
     {NULL, NULL, 0, NULL},
 };

@@ -61,3 +61,8 @@ def spec_of(handle: object) -> RecordSpec:
         if layout.type is type(handle):
             return layout.spec
     raise TypeError(f"{type(handle).__name__} is no handle of the slab")
+
+
+def address_of(handle: object, field: str) -> int:
+    """Return the address of a field's bytes; AttributeError, TypeError for what is none."""
+    return _slab.address(handle, field)

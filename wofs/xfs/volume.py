@@ -8,12 +8,13 @@ a local for one operation at most.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from wofs.device.base import Device
 from wofs.errors import ImageError, Where
 from wofs.ondisk.ag import Agf, Agfl, Agi
 from wofs.ondisk.sb import Superblock
+from wofs.record import Record
 from wofs.slab import Arena
 from wofs.xfs.buffer import Buffers
 from wofs.xfs.geometry import Geometry
@@ -53,6 +54,17 @@ class Volume:
         self.agi = agi
         self.agfl = agfl
         self._reported: set[str] = set()
+
+    def structures(self) -> Iterator[tuple[str, Record]]:
+        """Yield (name, handle) of every sound mount structure; names as in crash reports."""
+        singles = {"superblock": self.sb, "geometry": self.geo, "log": self.log}
+        yield from {**singles, "options": self.options}.items()
+        headers: dict[str, Sequence[Record | None]]
+        headers = {"agf": self.agf, "agi": self.agi, "agfl": self.agfl}
+        for name, handles in headers.items():
+            for agno, handle in enumerate(handles):
+                if handle is not None:
+                    yield f"{name}[{agno}]", handle
 
     def where(
         self,

@@ -1,0 +1,70 @@
+"""`wofs slab`: caches, the map of pages, the values of one object."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import wofs
+from support.fuse import WOFS
+
+Unpack = Callable[[str], Path]
+
+
+def slab(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*WOFS, "slab", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+    )
+
+
+def test_every_page_has_a_line(image: Unpack) -> None:
+    done = slab(image("ag64"))
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines() if "0x" in line]
+    marks: dict[str, int] = {}
+    for _, _, cache, slots in rows:
+        marks[cache] = marks.get(cache, 0) + slots.count("■")
+    assert marks == {
+        **{"agf": 64, "agi": 64, "agfl": 64},
+        **{"superblock": 1, "geometry": 1, "log": 1, "options": 1},
+    }
+
+
+def test_json_says_the_same(image: Unpack) -> None:
+    arena, *pages = map(json.loads, slab(image("ag64"), "--json").stdout.splitlines())
+    assert (arena["object"], arena["backend"], arena["sealed"]) == ("arena", "memfd", True)
+    assert len(pages) == arena["pages"]
+    objects = sum(cache["objects"] for cache in arena["caches"])
+    assert sum(page["slots"].count(True) for page in pages) == objects == 196
+
+
+def test_an_object_shows_its_values(image: Unpack) -> None:
+    path = image("default")
+    with wofs.open(path) as filesystem:
+        header = filesystem.mount.agf[3]
+        assert header is not None
+        free = header.freeblks
+    done = slab(path, "--object", "agf[3]", "--json")
+    fields = {line["field"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert fields["freeblks"]["value"] == str(free)
+    assert fields["freeblks"]["address"] - fields["seqno"]["address"] == 44
+    assert f"freeblks           {free} fsblocks" in slab(path, "--object", "agf[3]").stdout
+    missing = slab(path, "--object", "agf[9]")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "no mount structure is called 'agf[9]'" in missing.stderr
+
+
+def test_the_picture_has_a_box_for_each_slot(image: Unpack, tmp_path: Path) -> None:
+    path = tmp_path / "pages.svg"
+    assert slab(image("default"), "--svg", path).returncode == 0
+    boxes = [item for item in ET.parse(path).iter() if item.tag.endswith("rect")]
+    assert len({box.get("fill") for box in boxes}) == 8
+    assert sum(box.get("fill") != "#eeeeee" for box in boxes) == 16
