@@ -6,6 +6,7 @@ import gc
 import gzip
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -351,3 +352,17 @@ def test_errors_carry_what_they_say(image: Unpack) -> None:
             f"disk.img: {error.where.object} (daddr {at >> 9:#x}, 4096 B): "
             f"crc is 0x0000dead, expected {error.expected}"
         )
+
+
+@pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="needs mkfs.xfs")
+def test_three_terabytes_of_nothing_open_by_few_reads(tmp_path: Path) -> None:
+    path = tmp_path / "huge.img"
+    with path.open("wb") as f:
+        f.truncate(3 << 40)
+    options = ["-q", "-d", "agsize=300g", "-l", "size=64m"]
+    subprocess.run(["mkfs.xfs", *options, str(path)], check=True, capture_output=True)
+    device = Counting(FileDevice(path))
+    with wofs.open(device) as fs:
+        assert (fs.info().agcount, fs.info().log.state) == (11, "clean")
+        assert list(fs.root.iterdir()) == []
+    assert device.bytes < MIB
