@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -50,6 +51,7 @@ def allowed(mine: str) -> set[str]:
 
 
 FUNCTION_LINES = 80
+C_FUNCTION_LINES = 60
 FILE_LINES = 600
 
 
@@ -69,6 +71,11 @@ def package_of(path: str) -> str:
     return "" if parts == ["__init__"] else parts[0]
 
 
+def module_of(path: str) -> str:
+    """Return the dotted name of a file of wofs; a package's for its __init__."""
+    return path.rpartition(".")[0].removesuffix("/__init__").replace("/", ".")
+
+
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, dotted name) of each import; `from a import b` gives a.b."""
     for node in ast.walk(tree):
@@ -84,6 +91,13 @@ def calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             yield node.lineno, ast.unparse(node.func)
+
+
+def attributes(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of each attribute that is looked up, of anything."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
 
 
 def wofs_package(name: str) -> str | None:
@@ -115,13 +129,16 @@ def test_imports_go_down() -> None:
 
 
 def test_modules_do_not_import_in_circles() -> None:
-    names = {path.removesuffix(".py").replace("/", ".") for path, _ in PACKAGE}
     graph: dict[str, set[str]] = {}
+    extensions = {module_of(p.relative_to(ROOT).as_posix()) for p in ROOT.glob("wofs/**/*.pyi")}
+    names = {module_of(path) for path, _ in PACKAGE} | extensions
     for path, tree in PACKAGE:
-        used = {name for _, name in imports(tree)} | {
-            n.rpartition(".")[0] for _, n in imports(tree)
+        graph[module_of(path)] = {
+            found
+            for _, name in imports(tree)
+            for found in [name if name in names else name.rpartition(".")[0]]
+            if found in names
         }
-        graph[path.removesuffix(".py").replace("/", ".")] = used & names
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -161,6 +178,7 @@ def test_only_the_command_line_and_the_demo_print() -> None:
     home = ("wofs/cli/", "wofs/demo/")
     assert not offences(home, calls, r"print|click\.s?echo|sys\.std(out|err)\.write")
     assert not offences(home, imports, r"(click|rich)(\..*)?")
+    assert not offences(home, calls, r"logging\.basicConfig|\w+\.addHandler")
 
 
 def test_only_devices_open_images() -> None:
@@ -168,8 +186,76 @@ def test_only_devices_open_images() -> None:
     assert not offences(home, calls, r"open|(os|io)\.(open|pread|preadv|fdopen)|mmap\.mmap")
 
 
+def test_only_copies_and_caches_are_written() -> None:
+    """What opens for writing: copies, unpacked images, what the processes say."""
+    mode = r"[wax]b?\+?|r\+b?|rb\+"
+
+    def for_writing(tree: ast.Module) -> Iterator[tuple[int, str]]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in ("O_WRONLY", "O_RDWR", "O_CREAT"):
+                yield node.lineno, node.attr
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("open"):
+                values = [*node.args, *(word.value for word in node.keywords)]
+                modes = [value.value for value in values if isinstance(value, ast.Constant)]
+                yield from ((node.lineno, f"{m!r}") for m in modes if re.fullmatch(mode, str(m)))
+
+    home = ("wofs/cli/", "wofs/fuse/", "wofs/demo/", "wofs/pack/", "wofs/corrupt/")
+    assert not offences(home, for_writing, ".*")
+    temporary = r"tempfile\.\w+|\w+\.write_(bytes|text)"
+    assert not offences((*home, "wofs/device/"), calls, temporary)
+    for module in ("base", "file", "codec", "crc", "faulty"):
+        tree = ast.parse((ROOT / f"wofs/device/{module}.py").read_text())
+        assert not [name for _, name in calls(tree) if re.fullmatch(temporary, name)]
+
+
 def test_no_image_is_mapped() -> None:
     assert not offences(("wofs/slab/",), imports, r"mmap(\..*)?"), "truncation would raise SIGBUS"
+
+
+def test_only_the_fuse_side_touches_its_device() -> None:
+    def named(tree: ast.Module) -> Iterator[tuple[int, str]]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and node.value == "/dev/fuse":
+                yield node.lineno, "/dev/fuse"
+
+    assert not offences(("wofs/fuse/",), named, ".*")
+
+
+def test_only_the_mount_fills_the_slab() -> None:
+    home = ("wofs/xfs/mount.py", "wofs/slab/", "wofs/demo/")
+    assert not offences(home, attributes, "init_once|init_batch")
+    assert not offences(home, calls, r"(\w+\.)*arena\.finish|Arena\.(create|attach)")
+
+
+def test_only_the_buffers_make_blocks() -> None:
+    assert not offences(("wofs/xfs/buffer.py",), calls, r"(\w+\.)?Block")
+
+
+def test_modules_are_loaded_by_name_for_verbs_alone() -> None:
+    pattern = r"(importlib\.)?import_module|__import__"
+    assert not offences(("wofs/cli/main.py",), calls, pattern), "no test would see what it imports"
+
+
+def test_no_error_is_swallowed_whole() -> None:
+    """A handler of everything does something with it, and no handler is empty."""
+    wrong = []
+    for path, tree in PACKAGE:
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            empty = all(isinstance(item, ast.Pass | ast.Continue) for item in node.body)
+            caught = "" if node.type is None else ast.unparse(node.type)
+            if caught == "" or (empty and re.search(r"\b(Base)?Exception\b", caught)):
+                wrong.append(f"{path}:{node.lineno}: except {caught}")
+    assert not wrong, "\n".join(wrong)
+
+
+# ---- sizes
+def functions(tree: ast.Module) -> Iterator[tuple[str, int, int]]:
+    """Yield (name, line, number of lines) of each function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def test_sizes() -> None:
@@ -178,12 +264,68 @@ def test_sizes() -> None:
         lines = (ROOT / path).read_text().count("\n")
         if lines > FILE_LINES:
             long.append(f"{path}: {lines} lines")
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
-                if length > FUNCTION_LINES:
-                    long.append(f"{path}:{node.lineno}: {node.name} has {length} lines")
+        for name, line, length in functions(tree):
+            if length > FUNCTION_LINES:
+                long.append(f"{path}:{line}: {name} has {length} lines")
     assert not long, "\n".join(long)
+
+
+def test_most_functions_and_files_are_short() -> None:
+    lengths = sorted(length for _, tree in PACKAGE for _, _, length in functions(tree))
+    assert median(lengths) <= 12
+    assert lengths[len(lengths) * 95 // 100] <= 45
+    assert median((ROOT / path).read_text().count("\n") for path, _ in PACKAGE) <= 250
+
+
+C_FUNCTION = re.compile(r"^(?![ \t#/}]|(?:typedef|struct|enum|union)\b).*\([^;]*\n?\{$", re.M)
+
+
+def c_functions(text: str) -> Iterator[tuple[int, int]]:
+    """Yield (line, number of lines) of each function of a C file in our layout."""
+    for match in C_FUNCTION.finditer(text):
+        end = text.find("\n}", match.end())
+        yield text.count("\n", 0, match.start()) + 1, text.count("\n", match.start(), end) + 2
+
+
+def test_sizes_of_c() -> None:
+    files = sorted(ROOT.glob("wofs/**/*.[ch]"))
+    long = [path.name for path in files if path.read_text().count("\n") > FILE_LINES]
+    found = {path.name: list(c_functions(path.read_text())) for path in files}
+    assert sum(map(len, found.values())) > 50, "the functions are not recognised any more"
+    long += [
+        f"{name}:{line}: {length} lines"
+        for name, lengths in found.items()
+        for line, length in lengths
+        if length > C_FUNCTION_LINES
+    ]
+    assert not long, "\n".join(long)
+
+
+# ---- what is written for people
+def undocumented(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield (line, name) of each public module, class and function without a docstring."""
+    if not ast.get_docstring(tree):
+        yield 1, "the module"
+    todo: list[tuple[ast.AST, str]] = [(tree, "")]
+    while todo:
+        above, prefix = todo.pop()
+        for node in ast.iter_child_nodes(above):
+            if isinstance(node, ast.If | ast.Try | ast.With):
+                todo.append((node, prefix))
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            name = prefix + node.name
+            if node.name.startswith("_"):
+                continue
+            repeated = {ast.unparse(mark).rpartition(".")[2] for mark in node.decorator_list}
+            if not repeated & {"overload", "setter"} and not ast.get_docstring(node):
+                yield node.lineno, name
+            if isinstance(node, ast.ClassDef):
+                todo.append((node, name + "."))
+
+
+def test_what_is_public_is_documented() -> None:
+    assert not offences((), undocumented, ".*")
 
 
 def texts() -> Iterator[Path]:
