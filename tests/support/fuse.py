@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGKILL
 
+from support.rights import may_mount
+
 WOFS = [sys.executable, "-c", "import sys; from wofs.cli.main import main; sys.exit(main())"]
 """The `wofs` command of this interpreter, installed or not."""
 
@@ -29,8 +31,12 @@ def lacking() -> str | None:
         return "pyfuse3 or trio is not installed"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "/dev/fuse is missing or closed to this user"
-    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+    if os.geteuid() == 0:
+        return None if may_mount() else "root without the right to mount (CAP_SYS_ADMIN)"
+    if shutil.which("fusermount3") is None:
         return "not root, and fusermount3 is missing"
+    if not os.path.exists("/etc/mtab"):
+        return "not root, and /etc/mtab is missing, which fusermount3 looks into"
     return None
 
 

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.rights import may_mount
+
 
 def lacking() -> str | None:
     """Return why images cannot be mounted by the kernel here, None when they can."""
     if os.geteuid() != 0:
         return "needs root to mount by the kernel"
+    if not may_mount():
+        return "root without the right to mount (CAP_SYS_ADMIN)"
     for tool in ("mkfs.xfs", "losetup", "mount"):
         if shutil.which(tool) is None:
             return f"needs {tool}"

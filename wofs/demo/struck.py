@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from wofs.device import FileDevice
+from wofs.device import open_device
 from wofs.fuse.session import serve
 from wofs.slab import _slab
 from wofs.xfs.mount import Mount
@@ -51,7 +51,7 @@ def main(image: str, directory: str, name: str, field: str, value: str) -> None:
 
     logging.basicConfig(format="%(name)s: %(message)s")
     kernel = {"ro", "default_permissions", "subtype=wofs", "fsname=struck"}
-    serve(FileDevice(image), directory, mount_options(), kernel, ready)
+    serve(open_device(image), directory, mount_options(), kernel, ready)
 
 
 if __name__ == "__main__":
