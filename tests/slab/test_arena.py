@@ -226,6 +226,8 @@ def test_freeing_elsewhere_is_refused(arena: Arena) -> None:
     handle = other.cache(Sample).init_once("one", **VALUES)
     with pytest.raises(ValueError, match="another arena"):
         arena.cache(Sample).free(handle)
+    with pytest.raises(ValueError, match="another cache"):
+        other.cache(Other).free(handle)  # type: ignore[arg-type]
     assert handle.first == 1
     other.close()
 

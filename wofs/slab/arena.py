@@ -171,9 +171,9 @@ class Cache(Generic[R]):
 
         Raises StaleHandle for one that is freed already, SlabFinished once the arena is
         sealed (it is then given back whole, by `close`), BufferError while a memoryview of
-        the object is in use.
+        the object is in use, ValueError for an object of another cache or arena.
         """
-        self._arena.free(obj)
+        self._arena.free(self._number, obj)
 
     def stats(self) -> CacheStats:
         """Return what the cache holds."""

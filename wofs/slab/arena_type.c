@@ -164,15 +164,23 @@ static PyObject *arena_handle(PyObject *self, PyObject *args) {
     return handle;
 }
 
-static PyObject *arena_free(PyObject *self, PyObject *object) {
+/* free(cache, handle) */
+static PyObject *arena_free(PyObject *self, PyObject *args) {
+    unsigned int number;
+    PyObject *object;
+    if (!PyArg_ParseTuple(args, "IO", &number, &object))
+        return NULL;
     if (!slab_is_handle(object))
         return PyErr_Format(PyExc_TypeError, "not a handle of the slab");
     const slab_handle *handle = (const slab_handle *)object;
-    if (!slab_handle_object(object, NULL))
+    const unsigned char *at = slab_handle_object(object, NULL);
+    if (!at)
         return NULL;
     slab_arena *arena = slab_arena_of(handle->arena, handle->uid);
     if (arena != of(self))
         return PyErr_Format(PyExc_ValueError, "the object lies in another arena");
+    if (((const slab_header *)at - 1)->cache != number)
+        return PyErr_Format(PyExc_ValueError, "the object belongs to another cache");
     slab_place place = {handle->offset, handle->serial};
     slab_status status = slab_arena_free(arena, place);
     if (status != SLAB_OK)
@@ -302,7 +310,7 @@ static PyMethodDef arena_methods[] = {
     {"init_once", arena_init_once, METH_VARARGS, "Publish one object."},
     {"init_batch", arena_init_batch, METH_VARARGS, "Publish objects in a row."},
     {"handle", arena_handle, METH_VARARGS, "Make a handle of a published object."},
-    {"free", arena_free, METH_O, "Poison an object and give its slot back."},
+    {"free", arena_free, METH_VARARGS, "Poison an object and give its slot back."},
     {"finish", arena_finish, METH_VARARGS, "Refuse all further writes, for ever."},
     {"close", arena_close, METH_NOARGS, "Unmap the view; handles are stale afterwards."},
     {"locate", arena_locate, METH_VARARGS, "Say what lies at an address."},
