@@ -58,7 +58,6 @@ class Order:
     image: str
     directory: str
     options: Options
-    slab: str
 
 
 @click.command("mount", cls=SystemVerb)
@@ -70,7 +69,6 @@ class Order:
 @click.option(
     "--report", type=click.Path(dir_okay=False), help="Append the report of a stray write here."
 )
-@click.option("--slab", default="auto", help="Backend of the write-once memory.", hidden=True)
 @click.option("--sloppy", is_flag=True, hidden=True)
 @click.option("--fake", is_flag=True, hidden=True)
 def command(
@@ -80,7 +78,6 @@ def command(
     words: tuple[str, ...],
     log_file: str | None,
     report: str | None,
-    slab: str,
     sloppy: bool,
     fake: bool,
 ) -> int:
@@ -96,6 +93,9 @@ def command(
       norecovery      mount although the log is dirty: recent changes may be missing
       logdev=FILE     where an external log lies
       sb=AGNO         read the copy of the superblock in that AG
+      slab=BACKEND    memory of the mount structures: auto, memfd, shared, mprotect, alias, none
+      require=BACKEND the same, said for safety: fail rather than take a weaker one
+      scrub=SECONDS   compare them with what was published that often, not only at the end
       uid=N, gid=N    show every file as owned by N
       noexec, exec    whether programs may run (default: they may)
       nosuid, nodev   the default; root may give suid, dev
@@ -117,7 +117,7 @@ def command(
         return _status(error)
     for warning in options.warnings:
         say(f"warning: {warning}")
-    return _run(Order(image, directory, options, slab), foreground)
+    return _run(Order(image, directory, options), foreground)
 
 
 def _run(order: Order, foreground: bool) -> int:
@@ -169,7 +169,7 @@ def _serve(order: Order, ready: Callable[[], None]) -> None:
             options.take(),
             words,
             ready,
-            slab=order.slab,
+            slab=options.slab,
             log_device=log_device,
         )
 

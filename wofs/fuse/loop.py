@@ -30,10 +30,10 @@ _PRIVATE = "_wait_fuse_readable"
 _DEVICE = "/dev/fuse"
 
 
-def run(settled: Callable[[], object]) -> None:
+def run(settled: Callable[[], object], scrub: Callable[[], object], every_s: int) -> None:
     """Serve until unmounted or told to end; `settled` runs in a thread, to talk to the mount.
 
-    Raises MountError if serving fails.
+    `scrub` is called every `every_s` seconds (0: never). Raises MountError if serving fails.
     """
 
     heard = [s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
@@ -44,6 +44,8 @@ def run(settled: Callable[[], object]) -> None:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
                 nursery.start_soon(_end_on_signal, signals)
                 nursery.start_soon(_in_thread, settled)
+                if every_s:
+                    nursery.start_soon(_now_and_then, scrub, every_s)
                 await pyfuse3.main(1, 1)
                 nursery.cancel_scope.cancel()
 
@@ -59,6 +61,12 @@ async def _end_on_signal(signals: object) -> None:
         log.info("ending on %s", signal.Signals(number).name)
         pyfuse3.terminate()
         return
+
+
+async def _now_and_then(work: Callable[[], object], every_s: int) -> None:
+    while True:
+        await trio.sleep(every_s)
+        work()
 
 
 async def _in_thread(work: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wofs.errors import WofsError
+from wofs.slab import BACKENDS
 from wofs.xfs.options import FSNAME_BYTES, MountOptions, mount_options
 
 FSTYPE = "fuse.wofs"
@@ -24,7 +25,7 @@ FLAGS = {
 OPPOSITES = {"suid": "nosuid", "dev": "nodev", "exec": "noexec", "recovery": "norecovery"}
 """Options that switch a field off."""
 
-NUMBERS = {"sb": "sb_agno", "uid": "uid", "gid": "gid"}
+NUMBERS = {"sb": "sb_agno", "uid": "uid", "gid": "gid", "scrub": "scrub_s"}
 _NUMBER_LIMIT = 1 << 32
 
 IGNORED = frozenset(
@@ -61,6 +62,7 @@ class Options:
 
     mount: MountOptions
     logdev: str = ""
+    slab: str = "auto"
     warnings: list[str] = field(default_factory=list)
 
     def take(self) -> MountOptions:
@@ -107,7 +109,7 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
     """
     switches = {"nosuid": True, "nodev": True}
     numbers: dict[str, int] = {}
-    texts_of = {"fsname": source, "logdev": ""}
+    texts_of = {"fsname": source, "logdev": "", "slab": "auto"}
     warnings = []
     for word in words(texts):
         name, equals, value = word.partition("=")
@@ -119,6 +121,8 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
             switches[OPPOSITES[word]] = False
         elif name in NUMBERS and equals:
             numbers[NUMBERS[name]] = _number(name, value)
+        elif name in ("slab", "require") and equals:
+            texts_of["slab"] = _backend(name, value)
         elif name in texts_of and equals:
             texts_of[name] = _text(name, value)
         elif word == "rw":
@@ -128,6 +132,7 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
     record = mount_options(
         norecovery=switches.get("norecovery", False),
         sb_agno=numbers.get("sb_agno", 0),
+        scrub_s=numbers.get("scrub_s", 0),
         uid=numbers.get("uid", -1),
         gid=numbers.get("gid", -1),
         allow_other=switches.get("allow_other", False),
@@ -136,12 +141,12 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
         noexec=switches.get("noexec", False),
         fsname=os.fsencode(texts_of["fsname"]),
     )
-    return Options(record, texts_of["logdev"], warnings)
+    return Options(record, texts_of["logdev"], texts_of["slab"], warnings)
 
 
 def _unknown(word: str, name: str) -> str:
     """Return what to say of a word that means nothing here."""
-    if word in (*NUMBERS, "fsname", "logdev"):
+    if word in (*NUMBERS, "fsname", "logdev", "slab", "require"):
         return f"option {word} needs a value: {word}=..."
     if name in FLAGS or name in OPPOSITES or name in IGNORED:
         return f"option {name} takes no value"
@@ -152,6 +157,14 @@ def _text(name: str, value: str) -> str:
     most = FSNAME_BYTES - 1 if name == "fsname" else 1 << 12
     if not value or len(os.fsencode(value)) > most:
         raise BadOption(f"option {name}= needs a name of 1 to {most} bytes")
+    return value
+
+
+def _backend(name: str, value: str) -> str:
+    """Return the backend asked for; one that is named is never replaced by a weaker one."""
+    known = BACKENDS if name == "require" else ("auto", *BACKENDS)
+    if value not in known:
+        raise BadOption(f"option {name}= knows {', '.join(known)}, not {value!r}")
     return value
 
 

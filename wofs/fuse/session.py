@@ -63,21 +63,22 @@ def serve(
         # A signal between here and the loop would leave a dead mount behind.
         signal.pthread_sigmask(signal.SIG_BLOCK, loop.SIGNALS)
         _attach(mounted, where, kernel_options)
-        _run(settling)
+        _run(mounted, settling)
+        mounted.arena.enforce()
         log.info("unmounted %s from %s", device.name, where)
     finally:
         mounted.close()
         settling.close()
 
 
-def _run(settling: _Settling) -> None:
+def _run(mounted: Mount, settling: _Settling) -> None:
     """Serve what is attached until its end, then detach it."""
     # What the mount made lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        loop.run(settling.settle)
+        loop.run(settling.settle, mounted.arena.enforce, mounted.options.scrub_s)
     finally:
         pyfuse3.close(unmount=True)
 

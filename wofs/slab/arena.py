@@ -233,6 +233,10 @@ class Arena:
         """
         return [Site(*found) for found in self._raw.verify()]
 
+    def enforce(self) -> None:
+        """Verify, and end the process by SIGSEGV, after a report, if an object was changed."""
+        self._raw.enforce()
+
     def locate(self, address: int) -> Site | None:
         """Return what lies at an address; None outside the arena."""
         found = self._raw.locate(address)

@@ -255,6 +255,14 @@ static PyObject *arena_verify(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return found.list;
 }
 
+/* enforce(): verify; a changed object ends the process. */
+static PyObject *arena_enforce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    if (!of(self)->region.base)
+        return slab_raise(SLAB_STALE);
+    slab_report_enforce(of(self));
+    Py_RETURN_NONE;
+}
+
 /* state() -> (backend, sealed, locked, pages, control pages, pages used) */
 static PyObject *arena_state(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const slab_arena *arena = of(self);
@@ -315,6 +323,7 @@ static PyMethodDef arena_methods[] = {
     {"close", arena_close, METH_NOARGS, "Unmap the view; handles are stale afterwards."},
     {"locate", arena_locate, METH_VARARGS, "Say what lies at an address."},
     {"verify", arena_verify, METH_NOARGS, "Return the sites of changed objects."},
+    {"enforce", arena_enforce, METH_NOARGS, "End the process if an object was changed."},
     {"state", arena_state, METH_NOARGS, "Return what the arena is and holds."},
     {"page_map", arena_page_map, METH_NOARGS, "Return the pages of objects and their slots."},
     {"cache_state", arena_cache_state, METH_VARARGS, "Return what a cache holds."},

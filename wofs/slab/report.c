@@ -253,6 +253,47 @@ int slab_report_install(void) {
     return install(SIGSEGV, &before_segv) < 0 ? -1 : install(SIGBUS, &before_bus);
 }
 
+/* ---- memory that changed although it was protected */
+typedef struct {
+    slab_text *out;
+    const slab_entry *entry;
+} changed;
+
+static void put_changed(void *context, size_t offset) {
+    const changed *state = context;
+    slab_site site;
+    slab_site_at(state->entry, offset, &site);
+    slab_put(state->out, "\n  changed   ");
+    slab_put(state->out, state->entry->label);
+    slab_put(state->out, " ");
+    slab_put(state->out, site.name[0] ? site.name : site.what);
+    slab_put(state->out, ", cache ");
+    slab_put(state->out, site.cache);
+    slab_put(state->out, ", page ");
+    slab_put_number(state->out, site.page);
+    slab_put(state->out, ", slot ");
+    slab_put_number(state->out, site.slot);
+    slab_flush(state->out);
+}
+
+void slab_report_enforce(slab_arena *arena) {
+    slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}};
+    if (slab_arena_verify(arena, NULL, NULL) == 0)
+        return;
+    slab_put(&out, "\nwofs: write-once memory is not what was published: a write by the kernel, by "
+                   "a debugger or by failing memory");
+    changed state = {&out, &slab_registry_view()->arenas[arena->slot]};
+    slab_arena_verify(arena, put_changed, &state);
+    slab_put(&out, "\n  backend   ");
+    slab_put(&out, state.entry->backend);
+    slab_put(&out, "\n  process   ");
+    slab_put_number(&out, (uint64_t)getpid());
+    slab_put(&out, "\n  Nothing read from it can be trusted; the process ends here.\n");
+    slab_flush(&out);
+    default_action(SIGSEGV);
+    raise(SIGSEGV);
+}
+
 int slab_report_to(const char *path) {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)

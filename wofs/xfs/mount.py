@@ -14,7 +14,7 @@ from wofs.errors import Corrupt, ImageError, Unsupported, Where
 from wofs.ondisk.ag import Agf, Agfl, Agi
 from wofs.ondisk.sb import NULL_FSINO, Superblock
 from wofs.record import Record
-from wofs.slab import Arena
+from wofs.slab import BACKENDS, Arena
 from wofs.slab.arena import PAGE
 from wofs.xfs import log as xfs_log
 from wofs.xfs.agheaders import (
@@ -157,7 +157,16 @@ def _arena_for(device: Device, sb: Superblock, slab: str) -> Arena:
     present = ags_present(as_geometry(sb), device.size)
     each = sum(h.record.spec.size + _OBJECT_OVERHEAD_BYTES for h in (AGF, AGI, AGFL))
     pages = (present * each // PAGE) * 5 // 4 + 16
-    return Arena.create(pages, slab, _LABEL)
+    arena = Arena.create(pages, slab, _LABEL)
+    backend = arena.stats().backend
+    if slab == "auto" and backend != BACKENDS[0]:
+        log.warning(
+            "%s: its mount structures lie in %s memory: this machine refuses %s, the strongest",
+            device.name,
+            backend,
+            BACKENDS[0],
+        )
+    return arena
 
 
 def _publish(

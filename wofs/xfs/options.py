@@ -14,6 +14,7 @@ class MountOptions(Record):
     uid = i64(NEXT, "owner shown for every inode; -1: as on disk")
     gid = i64(NEXT, "group shown for every inode; -1: as on disk")
     sb_agno = u32(NEXT, "AG whose superblock is read", unit="agno")
+    scrub_s = u32(NEXT, "seconds between comparisons with what was published; 0: none")
     norecovery = u8(NEXT, "mount although the log is dirty")
     allow_other = u8(NEXT, "other users may reach the mount")
     nosuid = u8(NEXT, "set-id bits are without effect")
@@ -26,6 +27,7 @@ def mount_options(
     *,
     norecovery: bool = False,
     sb_agno: int = 0,
+    scrub_s: int = 0,
     uid: int = -1,
     gid: int = -1,
     allow_other: bool = False,
@@ -39,6 +41,7 @@ def mount_options(
         uid=uid,
         gid=gid,
         sb_agno=sb_agno,
+        scrub_s=scrub_s,
         norecovery=int(norecovery),
         allow_other=int(allow_other),
         nosuid=int(nosuid),
