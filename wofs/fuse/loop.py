@@ -30,7 +30,9 @@ _PRIVATE = "_wait_fuse_readable"
 _DEVICE = "/dev/fuse"
 
 
-def run(settled: Callable[[], object], scrub: Callable[[], object], every_s: int) -> None:
+def run(
+    settled: Callable[[], object], scrub: Callable[[], object] = bool, every_s: int = 0
+) -> None:
     """Serve until unmounted or told to end; `settled` runs in a thread, to talk to the mount.
 
     `scrub` is called every `every_s` seconds (0: never). Raises MountError if serving fails.
