@@ -31,7 +31,7 @@ _DEVICE = "/dev/fuse"
 
 
 def run(
-    settled: Callable[[], object], scrub: Callable[[], object] = bool, every_s: int = 0
+    settled: Callable[[], object], scrub: Callable[[], object] | None = None, every_s: int = 0
 ) -> None:
     """Serve until unmounted or told to end; `settled` runs in a thread, to talk to the mount.
 
@@ -46,7 +46,7 @@ def run(
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
                 nursery.start_soon(_end_on_signal, signals)
                 nursery.start_soon(_in_thread, settled)
-                if every_s:
+                if scrub is not None and every_s:
                     nursery.start_soon(_now_and_then, scrub, every_s)
                 await pyfuse3.main(1, 1)
                 nursery.cancel_scope.cancel()
