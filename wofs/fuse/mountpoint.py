@@ -69,6 +69,8 @@ def _plain(text: str) -> str:
 
 def resolve(path: str) -> str:
     """Return the absolute path of a mount point; its last part may be a dead mount."""
+    if not path:
+        raise MountError("no mount point: its name is empty")
     whole = os.path.abspath(path)
     if os.path.islink(whole):
         return os.path.realpath(whole)
@@ -78,8 +80,6 @@ def resolve(path: str) -> str:
 
 def check_mountpoint(path: str) -> str:
     """Return the absolute path of a directory that can be mounted on; raises MountError."""
-    if not path:
-        raise MountError("no mount point: its name is empty")
     where = resolve(path)
     try:
         mode = os.stat(where).st_mode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -18,7 +19,7 @@ import pyfuse3
 from wofs.device import Device
 from wofs.errors import MountError
 from wofs.fuse import loop
-from wofs.fuse.mountpoint import check_fuse, check_mountpoint, hold_lifeline
+from wofs.fuse.mountpoint import Refused, check_fuse, check_mountpoint, hold_lifeline
 from wofs.fuse.ops import Operations
 from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import MountOptions
@@ -27,6 +28,9 @@ log = logging.getLogger("wofs.fuse")
 
 READ_AHEAD_KB = 1024
 """What the kernel reads ahead; the size of its largest request to us."""
+
+_OF_RIGHTS = re.compile("only allowed if|no write access|not owned by|[Nn]ot permitted|denied")
+"""What libfuse and fusermount3 say where the user's rights do not suffice."""
 
 _GC_THRESHOLDS = (50_000, 20, 100)
 
@@ -85,17 +89,18 @@ def _run(mounted: Mount, settling: _Settling) -> None:
 
 def _attach(mounted: Mount, where: str, kernel_options: set[str]) -> None:
     """Make the kernel's mount; raises MountError with what libfuse or fusermount3 says."""
-    said = b""
+    operations, said = Operations(mounted), b""
     try:
         with _stderr_kept() as kept:
             try:
-                pyfuse3.init(Operations(mounted), where, kernel_options)
+                pyfuse3.init(operations, where, kernel_options)
             finally:
                 said = os.pread(kept.fileno(), 65536, 0)
     except RuntimeError as error:
         lines = said.decode(errors="replace").strip().splitlines()
         line = lines[-1] if lines else str(error)
-        raise MountError(f"{where}: {line.removeprefix('fusermount3: ')}") from error
+        kind = Refused if _OF_RIGHTS.search(line) else MountError
+        raise kind(f"{where}: {line.removeprefix('fusermount3: ')}") from error
 
 
 @contextmanager
