@@ -26,6 +26,10 @@ class Reporter(Protocol):
         """Log a damaged object, the first time it is met."""
         ...
 
+    def place(self, node: int | None) -> str:
+        """Return what a log line calls the inode of a node id; the image, if it is None."""
+        ...
+
 
 S = TypeVar("S", bound=Reporter)
 P = ParamSpec("P")
@@ -53,23 +57,32 @@ def answering(
         except PathError as error:
             raise FUSEError(errno_of(error)) from None
         except Exception as error:
-            log_once(operation.__name__, error)
+            node = args[0] if args and isinstance(args[0], int) else None
+            log_once(self.place(node), operation.__name__, error)
             raise FUSEError(errno_of(error)) from None
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, T]], handler)
 
 
-def log_once(operation: str, error: Exception) -> None:
+def log_once(place: str, operation: str, error: Exception) -> None:
     """Log a device's error in a line, anything else as the bug it is, with its traceback."""
+    if isinstance(error, OSError):
+        line = key = f"{place}: {operation}: {error.strerror or error}"
+    else:
+        line = f"{place}: {operation}: {type(error).__name__}: {error}"
+        key = f"{operation}: {type(error).__name__}: {_origin(error)}"
+    if key in _logged or len(_logged) >= _LOGGED_MOST:
+        return
+    _logged.add(key)
+    if isinstance(error, OSError):
+        log.warning("%s", line)
+    else:
+        log.error("%s", line, exc_info=error)
+
+
+def _origin(error: Exception) -> str:
+    """Return the line of code that raised an error."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    line = f"{operation}: {type(error).__name__}: {error}"
-    place = f"{line} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else line
-    if place in _logged or len(_logged) >= _LOGGED_MOST:
-        return
-    _logged.add(place)
-    if isinstance(error, OSError):
-        log.warning("device: %s", line)
-    else:
-        log.error("%s", line, exc_info=error)
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else str(error)

@@ -78,6 +78,13 @@ class Operations(ReadOnly):
         """Log a damaged object once."""
         self._mounted.report(error)
 
+    def place(self, node: int | None) -> str:
+        """Return what a log line calls the inode of a node id; the image, if it is None."""
+        m = self._mounted
+        if node is None:
+            return m.device.name
+        return str(m.where(f"inode {m.geo.rootino if node == ROOT else node}"))
+
     # ---- nodes
     def _inode(self, node: int) -> Inode:
         """Return the inode of a node id or handle."""
@@ -250,7 +257,7 @@ class Operations(ReadOnly):
         if isinstance(problem, ImageError):
             self.report(problem)
         elif problem is not None:
-            log_once("readdir", problem)
+            log_once(self.place(entry[1]), "readdir", problem)
         out = self._passing
         out.st_ino = entry[1]
         out.st_mode = MODE_OF_FTYPE.get(entry[2], REG) << 12
