@@ -79,6 +79,52 @@ def test_with_name_and_relative_to(root: wofs.Path) -> None:
         (root / "a").relative_to("/b")
 
 
+@given(
+    given_path=PATHS.filter(lambda path: path.strip("./")),
+    pattern=st.text("ab*?./[]", min_size=1, max_size=8),
+)
+def test_match_is_pathlibs(root: wofs.Path, given_path: str, pattern: str) -> None:
+    ours, theirs = root / given_path, PurePosixPath("/", given_path.lstrip("/"))
+    if ".." in theirs.parts or pattern.startswith("//") or "[" in pattern:
+        return  # pathlib keeps two slashes; sets are the business of fnmatch
+    if len(theirs.parts) <= len(PurePosixPath(pattern).parts):
+        return  # in pathlib "?" matches the root's slash too
+    try:
+        truth = theirs.match(pattern)
+    except ValueError:
+        truth = None
+    if truth is None or not pattern.strip("./"):
+        return
+    assert ours.match(pattern) == truth
+
+
+@given(
+    name=st.text("ab.", min_size=1, max_size=6).filter(lambda n: n.strip(".") and n[-1] != "."),
+    suffix=st.text("ab./", max_size=4),
+)
+def test_with_suffix_is_pathlibs(root: wofs.Path, name: str, suffix: str) -> None:
+    if name.startswith("..") or suffix.endswith(".") or ".." in suffix:
+        return  # pathlib 3.14 changed its mind
+    ours, theirs = root / name, PurePosixPath("/") / name
+    try:
+        truth = str(theirs.with_suffix(suffix))
+    except ValueError:
+        with pytest.raises(ValueError, match="invalid"):
+            ours.with_suffix(suffix)
+    else:
+        assert str(ours.with_suffix(suffix)) == truth
+        assert str(ours.with_stem("x")) == str(theirs.with_stem("x"))
+
+
+def test_every_path_is_absolute(root: wofs.Path) -> None:
+    path = root / "a"
+    assert (path.is_absolute(), path.anchor, path.root) == (True, "/", "/")
+    with pytest.raises(TypeError):
+        os.fspath(path)  # type: ignore[call-overload]  # it is no file of this machine
+    with pytest.raises(ValueError, match="empty"):
+        path.match("")
+
+
 def test_paths_of_two_images_differ(root: wofs.Path, image: Callable[[str], Path]) -> None:
     with wofs.open(image("empty")) as other:
         assert root / "a" != other.path("a")

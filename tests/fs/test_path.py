@@ -156,6 +156,26 @@ def test_glob(fs: wofs.Filesystem) -> None:
         fs.root.glob("")
 
 
+def test_glob_finds_each_once_and_passes_dead_links(fs: wofs.Filesystem) -> None:
+    found = [str(p) for p in fs.root.glob("**/deep/**/0*")]
+    assert len(found) == len(set(found)) == 10
+    assert [str(p) for p in fs.root.glob("**/**/hard")] == ["/links/hard"]
+    assert len(list(fs.root.glob("links/*/h1"))) == 1
+    below = [str(p) for p in fs.root.glob("links/*/*")]
+    assert len(below) == 31
+    assert list(fs.root.glob("**/nothing/**")) == []
+
+
+def test_walk_bottom_up(fs: wofs.Filesystem) -> None:
+    down = list(fs.path("/dirs/deep").walk())
+    up = list(fs.path("/dirs/deep").walk(top_down=False))
+    assert up == down[::-1]
+    whole = [path for path, _, _ in fs.root.walk(top_down=False)]
+    assert whole[-1] == fs.root
+    place = {path: number for number, path in enumerate(whole)}
+    assert all(place[path] < place[path.parent] for path in whole[:-1])
+
+
 def test_names_of_any_bytes(fs: wofs.Filesystem) -> None:
     for path in fs.path("/names").iterdir():
         again = fs.path(str(path))

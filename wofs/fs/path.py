@@ -115,7 +115,7 @@ class Path(Names):
     def xattrs(self, *, follow_symlinks: bool = True) -> Xattrs:
         """Return the extended attributes as a mapping of full names to values, all bytes."""
         inode = self.inode(follow_symlinks=follow_symlinks)
-        return Xattrs(self.image, inode, str(self))
+        return Xattrs(self.image, inode, self)
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether the path leads to anything; a damaged inode raises."""
@@ -263,11 +263,12 @@ class Path(Names):
                 yield self.at(batch, index)
 
     def walk(
-        self, on_error: WalkError | None = None
+        self, top_down: bool = True, on_error: WalkError | None = None
     ) -> Iterator[tuple[Path, list[str], list[str]]]:
-        """Yield (directory, names of subdirectories, other names), top down.
+        """Yield (directory, names of subdirectories, other names), or with `top_down` false
+        a directory behind all below it.
 
-        Editing the list of subdirectories prunes the walk. Links are not followed. Damage is
+        Editing the list of subdirectories prunes a walk top down. Links are not followed. Damage is
         told to `on_error` (without it: logged), and the walk goes on; a name whose inode is
         damaged counts among the others. No loop can be entered (`Tree.enter`).
         """
@@ -280,7 +281,7 @@ class Path(Names):
             else:
                 raise error
 
-        return walking.walk(self, tell)
+        return walking.walk(self, tell, top_down)
 
     def glob(self, pattern: str | bytes) -> Iterator[Path]:
         """Yield the paths below that match `pattern` (`*`, `?`, `[…]`, `**` for any depth)."""

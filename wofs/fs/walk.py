@@ -103,11 +103,14 @@ def descend(
             stack.append(children(path, tell))
 
 
-def walk(top: P, tell: Tell[P]) -> Iterator[tuple[P, list[str], list[str]]]:
-    """Yield (directory, names of subdirectories, other names), top down (`Path.walk`)."""
-    stack = [top]
+def walk(top: P, tell: Tell[P], top_down: bool) -> Iterator[tuple[P, list[str], list[str]]]:
+    """Yield (directory, names of subdirectories, other names), one way or the other."""
+    stack: list[P | tuple[P, list[str], list[str]]] = [top]
     while stack:
         directory = stack.pop()
+        if isinstance(directory, tuple):  # all below it was yielded
+            yield directory
+            continue
         below: dict[str, P] = {}
         others: list[str] = []
         for path, stat in children(directory, tell):
@@ -116,7 +119,10 @@ def walk(top: P, tell: Tell[P]) -> Iterator[tuple[P, list[str], list[str]]]:
             else:
                 others.append(path.name)
         names = list(below)
-        yield directory, names, others
+        if top_down:
+            yield directory, names, others
+        else:
+            stack.append((directory, names, others))
         stack.extend(below[name] for name in reversed(names) if name in below)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar, overload
 
 from wofs.errors import NoXattr
 from wofs.fs.image import Image
+from wofs.fs.names import Names
 from wofs.xfs.inode import Inode
 
 D = TypeVar("D")
@@ -20,17 +21,17 @@ class Xattrs(Mapping[bytes, bytes]):
     raises its `ImageError`, a missing name NoXattr.
     """
 
-    def __init__(self, image: Image, inode: Inode, shown: str) -> None:
+    def __init__(self, image: Image, inode: Inode, path: Names) -> None:
         self._image = image
         self._inode = inode
-        self._shown = shown
+        self._path = path
 
     def __getitem__(self, name: bytes | str) -> bytes:
         raw = os.fsencode(name)
         try:
             return self._image.mount.attrs.get(self._inode, raw)
         except NoXattr as error:
-            line = f"{self._shown}: no extended attribute {os.fsdecode(raw)!r}"
+            line = f"{self._path}: no extended attribute {os.fsdecode(raw)!r}"
             raise NoXattr(line, raw) from error
 
     def __iter__(self) -> Iterator[bytes]:
@@ -41,6 +42,8 @@ class Xattrs(Mapping[bytes, bytes]):
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, bytes | str):
+            return False
+        if not self._image.mount.attrs.has_any(self._inode):
             return False
         try:
             self[name]
@@ -60,4 +63,4 @@ class Xattrs(Mapping[bytes, bytes]):
             return default
 
     def __repr__(self) -> str:
-        return f"Xattrs({self._shown!r})"
+        return f"Xattrs({str(self._path)!r})"
