@@ -6,19 +6,19 @@ Source: `xfs_attr_leaf.c: xfs_attr3_leaf_verify, xfs_attr_shortform_verify`,
 
 from __future__ import annotations
 
-import itertools
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from wofs.errors import BadField, NoXattr, Where
 from wofs.ondisk import attr as disk
-from wofs.ondisk.dir import ATTR_INDEX
+from wofs.ondisk.dir import ATTR_INDEX, DA_HEADER, MAGIC_NODE
 from wofs.ondisk.inode import FMT_BTREE, FMT_EXTENTS, FMT_LOCAL
 from wofs.xfs.bmap import ExtentMap, Maps
 from wofs.xfs.buffer import Block
 from wofs.xfs.dir import index
 from wofs.xfs.dir.hash import da_hashname
+from wofs.xfs.dir.index import IndexBlock
 from wofs.xfs.dir.parse import bad
 from wofs.xfs.geometry import fsb_to_daddr
 from wofs.xfs.inode import Inode
@@ -101,9 +101,8 @@ class Attributes:
         if inode.aformat == FMT_LOCAL:
             yield from shortform(inode.afork, self._where(inode))
             return
-        first = index.first_leaf(self._loader(inode), 0, lambda b: self._where(inode, b))
-        for block in self._leaves(inode, first):
-            yield from leaf_entries(block, self._where(inode, block))
+        for leaf in index.all_leaves(self._loader(inode), 0):
+            yield from leaf_entries(leaf)
 
     def _candidates(self, inode: Inode, name: bytes) -> Iterator[Attr]:
         """Yield the attributes whose hash is that of `name` (all of a shortform)."""
@@ -111,19 +110,8 @@ class Attributes:
             yield from self._all(inode)
             return
         hashval = da_hashname(name)
-        first = index.descend(
-            self._loader(inode), 0, hashval, lambda b: self._where(inode, b)
-        )
-        if first is None:
-            return
-        for block in self._leaves(inode, first):
-            yield from leaf_entries(block, self._where(inode, block), hashval)
-            hashes = _hashes(block, self._where(inode, block))
-            if hashes and hashes[-1] > hashval:
-                return
-
-    def _leaves(self, inode: Inode, first: int) -> Iterator[Block]:
-        return index.leaf_chain(self._loader(inode), first, lambda b: self._where(inode, b))
+        for leaf in index.leaves_for(self._loader(inode), 0, hashval):
+            yield from leaf_entries(leaf, hashval)
 
     def _extents(self, inode: Inode) -> ExtentMap:
         if inode.aformat not in (FMT_EXTENTS, FMT_BTREE):
@@ -134,13 +122,15 @@ class Attributes:
         """Return the loader of the fork's index blocks."""
         extents = self._extents(inode)
 
-        def load(dablk: int) -> Block:
+        def load(dablk: int) -> IndexBlock:
             fsblock = extents.block_at(dablk)
             if fsblock is None:
                 raise bad(self._where(inode), "dablk", f"{dablk:#x}", "a mapped block")
             daddr = fsb_to_daddr(self._vol.geo, fsblock)
             obj = f"inode {inode.ino} attr block {dablk:#x}"
-            return self._vol.buffers.load(ATTR_INDEX, daddr, obj, inode.ino)
+            block = self._vol.buffers.load(ATTR_INDEX, daddr, obj, inode.ino)
+            where = self._where(inode, block)
+            return index.parse(block, where) if block.magic == MAGIC_NODE else leaf(block, where)
 
         return load
 
@@ -196,8 +186,9 @@ def _check_flags(flags: int, number: int, where: Where) -> None:
         raise bad(where, f"attribute {number} flags", f"{flags:#x}", "one namespace, known bits")
 
 
-def _hashes(block: Block, where: Where) -> list[int]:
-    """Return the hashes of a leaf's entries, verified to be in order."""
+def leaf(block: Block, where: Where) -> IndexBlock:
+    """Parse an attribute leaf's header and hashes. Raises BadField."""
+    forw, back, _, _ = DA_HEADER(block.data, 0)
     count, usedbytes, firstused = disk.LEAF_HEADER(block.data, 0)
     size = len(block.data)
     firstused = firstused or 65536
@@ -210,27 +201,25 @@ def _hashes(block: Block, where: Where) -> list[int]:
         raise bad(where, "usedbytes", usedbytes, f"at most {size - firstused}")
     entries = disk.AttrEntry.iter(block.data, disk.LEAF_HEADER_BYTES, count)
     hashes = [hashval for hashval, _, _, _ in entries]
-    if any(a > b for a, b in itertools.pairwise(hashes)):
-        raise bad(where, "hashval", "out of order", "hashes in ascending order")
-    return hashes
+    index.check_order(hashes, where)
+    return IndexBlock(block, where, 0, forw, back, hashes, ())
 
 
-def leaf_entries(block: Block, where: Where, hashval: int | None = None) -> Iterator[Attr]:
+def leaf_entries(leaf: IndexBlock, hashval: int | None = None) -> Iterator[Attr]:
     """Yield a leaf's attributes, or only those with a given hash. Raises BadField."""
-    hashes = _hashes(block, where)
-    low, high = 0, len(hashes)
+    data, where = leaf.block.data, leaf.where
+    low, high = 0, len(leaf.hashes)
     if hashval is not None:
-        low, high = bisect_left(hashes, hashval), bisect_right(hashes, hashval)
-    firstused = disk.LEAF_HEADER(block.data, 0)[2] or 65536
-    table = disk.LEAF_HEADER_BYTES
-    picked = disk.AttrEntry.iter(block.data, table + 8 * low, high - low)
+        low, high = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)
+    firstused = disk.LEAF_HEADER(data, 0)[2] or 65536
+    picked = disk.AttrEntry.iter(data, disk.LEAF_HEADER_BYTES + 8 * low, high - low)
     for number, (entry_hash, nameidx, flags, _) in enumerate(picked, low):
         _check_flags(flags, number, where)
-        if not firstused <= nameidx < len(block.data) - 3:
-            expected = f"{firstused} to {len(block.data) - 4}"
+        if not firstused <= nameidx < len(data) - 3:
+            expected = f"{firstused} to {len(data) - 4}"
             raise bad(where, f"attribute {number} nameidx", nameidx, expected)
-        name, value = _name_value(block.data, nameidx, flags, number, where)
-        if da_hashname(name) != entry_hash and not flags & disk.PARENT:
+        name, value = _name_value(data, nameidx, flags, number, where)
+        if not flags & disk.PARENT and da_hashname(name) != entry_hash:
             raise bad(
                 where, f"attribute {number} hashval", f"{entry_hash:#x}", f"{da_hashname(name):#x}"
             )

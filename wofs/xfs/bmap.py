@@ -6,6 +6,7 @@ Source: `xfs_bmap_btree.c: xfs_bmbt_disk_get_all`, `xfs_bmap.c: xfs_bmap_validat
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
 from bisect import bisect_right
@@ -14,7 +15,7 @@ from typing import Literal
 
 from wofs.errors import BadField, ImageError, Unsupported
 from wofs.ondisk import inode as disk
-from wofs.xfs.btree import BMBT, leaves
+from wofs.xfs.btree import BMBT, MAX_STARTOFF, leaves
 from wofs.xfs.cache import Cache
 from wofs.xfs.geometry import MAX_TREE_LEVEL
 from wofs.xfs.inode import Inode
@@ -23,7 +24,6 @@ from wofs.xfs.volume import Volume
 CACHED_BYTES = 24 << 20
 """Most that extent maps take up; the map in use is always kept."""
 
-MAX_STARTOFF = (1 << 54) - 1
 _COUNT_MASK = (1 << 21) - 1
 _LOW_BLOCK_BITS = 43
 
@@ -117,10 +117,19 @@ class Maps:
             raise collector.bad("bmdr level", f"1 to {MAX_TREE_LEVEL}", level)
         if not 1 <= numrecs <= maxrecs:
             raise collector.bad("bmdr numrecs", f"1 to {maxrecs}", numrecs)
-        at = 4 + 8 * maxrecs
-        roots = [int.from_bytes(raw[p : p + 8], "big") for p in range(at, at + 8 * numrecs, 8)]
-        obj = f"inode {inode.ino} {collector.fork} fork"
-        walk = leaves(self._vol.buffers, geo, BMBT, roots, level - 1, inode.ino, obj)
+        keys = struct.unpack_from(f">{numrecs}Q", raw, 4)
+        roots = struct.unpack_from(f">{numrecs}Q", raw, 4 + 8 * maxrecs)
+        walk = leaves(
+            self._vol.buffers,
+            geo,
+            BMBT,
+            roots,
+            level - 1,
+            inode.ino,
+            f"inode {inode.ino} {collector.fork} fork",
+            keys=keys,
+            visited=collector.tree_blocks,
+        )
         for block, count in walk:
             collector.add(block.data, BMBT.header, count, block.obj)
 
@@ -134,6 +143,7 @@ class _Collector:
         self.fork = fork
         self.map = ExtentMap()
         self.blocks = 0
+        self.tree_blocks: set[int] = set()
 
     def add(self, buf: bytes, offset: int, count: int, place: str) -> None:
         """Add `count` records that lie at `offset` of `buf`, read from `place`."""
@@ -194,8 +204,32 @@ class _Collector:
         if len(self.map) != total:
             name = "nextents" if self.fork == "data" else "anextents"
             raise self.bad(name, f"the {len(self.map)} extents that are there", total)
-        if self.blocks > self.inode.nblocks:
-            raise self.bad("nblocks", f"at least {self.blocks} mapped", self.inode.nblocks)
+        self._check_blocks()
+        self._check_overlap()
+
+    def _check_blocks(self) -> None:
+        """Hold the inode's block count against what its forks hold.
+
+        Exact wherever both forks' blocks are known: a lost extent would read as zeros.
+        """
+        inode = self.inode
+        found = self.blocks + len(self.tree_blocks)
+        attr = _attr_blocks(inode) if self.fork == "data" else None
+        if found > inode.nblocks or (attr is not None and found + attr != inode.nblocks):
+            expected = f"at least {found}" if attr is None else found + attr
+            raise self.bad("nblocks", f"{expected}, what is mapped", inode.nblocks)
+
+    def _check_overlap(self) -> None:
+        """Hold extents to be of different blocks; only a reflinked file may share with itself."""
+        shared = self.fork == "data" and self.inode.flags2 & disk.DIFLAG2_REFLINK
+        if len(self.map) < 2 or shared:
+            return
+        end = 0
+        for fsblock, length in sorted(zip(self.map.fsblock, self.map.count, strict=True)):
+            if fsblock < end:
+                wanted = "blocks that no other extent of the file has"
+                raise self.bad("startblock", wanted, f"{length} blocks at {fsblock:#x}")
+            end = fsblock + length
 
     def bad(self, field: str, expected: object, found: object, place: str = "") -> ImageError:
         """Return the error for a field of this fork."""
@@ -203,3 +237,13 @@ class _Collector:
         if place and place != "inode":
             obj = place
         return BadField(self.vol.where(obj, field=field), "", expected, found)
+
+
+def _attr_blocks(inode: Inode) -> int | None:
+    """Return the blocks that the attribute fork maps; None where only its btree knows."""
+    if not inode.anextents:
+        return 0
+    if inode.aformat != disk.FMT_EXTENTS:
+        return None
+    fork = inode.afork[: 16 * inode.anextents]
+    return sum(int(low) & _COUNT_MASK for _, low in struct.iter_unpack(">QQ", fork))

@@ -1,12 +1,14 @@
 """One walker for all btrees: 32-bit pointers within an AG, 64-bit ones of a fork.
 
 Every walk is bounded: the level falls by one at each step, no block is visited twice, counts
-are held against what a block can contain. Source: `xfs_btree.c: xfs_btree_check_block,
-xfs_btree_sblock_verify, xfs_btree_lblock_verify`.
+are held against what a block can contain, keys against children, siblings against each other.
+Source: `xfs_btree.c: xfs_btree_check_block, xfs_btree_sblock_verify, xfs_btree_lblock_verify`,
+`scrub/btree.c: xchk_btree_block_check_keys, xchk_btree_block_check_siblings`.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,9 @@ class Tree:
 INOBT = Tree(disk.INOBT, header=56, key=4, pointer=4, record=16)
 BMBT = Tree(disk.BMBT, header=72, key=8, pointer=8, record=16)
 
+MAX_STARTOFF = (1 << 54) - 1
+"""Largest file offset, in blocks, of an extent or key."""
+
 Leaf = tuple[Block, int]
 """A leaf block and the number of its records."""
 
@@ -48,30 +53,42 @@ def leaves(
     level: int,
     owner: int,
     obj: str,
+    *,
+    keys: Sequence[int] = (),
+    visited: set[int] | None = None,
 ) -> Iterator[Leaf]:
     """Yield the leaves below `roots` from left to right, each proved and counted.
 
     `roots` are pointers to blocks of height `level`: agbnos of AG `owner` for a short tree,
-    fsblocks of inode `owner`'s fork for a long one. `obj` names the tree in errors. Raises
-    BadField and whatever reading and proving a block raises.
+    fsblocks of inode `owner`'s fork for a long one; `keys` go with them where a block above
+    has them. `obj` names the tree in errors; `visited` collects the pointers of all blocks.
+    Raises BadField and whatever reading and proving a block raises.
     """
-    walk = _Walk(buffers, geo, tree, owner, obj)
-    pending = [(pointer, level) for pointer in reversed(roots)]
+    walk = _Walk(buffers, geo, tree, owner, obj, set() if visited is None else visited)
+    firsts: Sequence[int | None] = walk.ordered(keys, None) if keys else [None] * len(roots)
+    pending = [(*root, level) for root in zip(reversed(roots), reversed(firsts), strict=True)]
     while pending:
-        pointer, height = pending.pop()
-        block, numrecs = walk.visit(pointer, height)
+        pointer, first, height = pending.pop()
+        block, numrecs = walk.visit(pointer, height, first)
         if height == 0:
             yield block, numrecs
         else:
-            below = walk.pointers(block, numrecs)
-            pending += [(child, height - 1) for child in reversed(below)]
+            below = walk.children(block, numrecs)
+            pending += [(*child, height - 1) for child in reversed(below)]
+    walk.finish()
 
 
 class _Walk:
     """The state of one walk: what was visited, and the last block of each level."""
 
     def __init__(
-        self, buffers: Buffers, geo: Geometry, tree: Tree, owner: int, obj: str
+        self,
+        buffers: Buffers,
+        geo: Geometry,
+        tree: Tree,
+        owner: int,
+        obj: str,
+        visited: set[int],
     ) -> None:
         self.buffers = buffers
         self.geo = geo
@@ -80,11 +97,14 @@ class _Walk:
         self.obj = obj
         self.short = tree.pointer == 4
         self.null = disk.NULL32 if self.short else disk.NULL64
-        self.visited: set[int] = set()
-        self.last: dict[int, int] = {}
+        self.visited = visited
+        self.last: dict[int, tuple[int, int, Block]] = {}
 
-    def visit(self, pointer: int, level: int) -> tuple[Block, int]:
-        """Load and check the block `pointer` leads to; return it and its record count."""
+    def visit(self, pointer: int, level: int, first: int | None) -> tuple[Block, int]:
+        """Load and check the block `pointer` leads to; return it and its record count.
+
+        `first` is the key that the block above has for it, None where there is none.
+        """
         fsblock = fsblock_at(self.geo, self.owner, pointer) if self.short else pointer
         in_ag = not self.short or pointer < self.geo.agblocks
         if not in_ag or not valid_extent(self.geo, fsblock, 1):
@@ -100,8 +120,17 @@ class _Walk:
         if height != level:
             raise self.bad(block, "level", level, height)
         self._check_counts(block, level, numrecs)
+        if first is not None and self._first_key(block, level) != first:
+            found = self._first_key(block, level)
+            raise self.bad(block, "first key", f"{first}, as the block above says", found)
         self._check_siblings(block, level, pointer, left, right)
         return block, numrecs
+
+    def _first_key(self, block: Block, level: int) -> int:
+        """Return the key of the first record, or the first key of an interior block."""
+        tree = self.tree
+        word = int.from_bytes(block.data[tree.header : tree.header + tree.key], "big")
+        return word if level or self.short else word >> 9 & MAX_STARTOFF
 
     def _check_counts(self, block: Block, level: int, numrecs: int) -> None:
         most = self.tree.maxrecs(len(block.data), level)
@@ -114,25 +143,39 @@ class _Walk:
     def _check_siblings(
         self, block: Block, level: int, pointer: int, left: int, right: int
     ) -> None:
-        expected = self.last.get(level, self.null)
+        before = self.last.get(level)
+        expected = before[0] if before else self.null
         if left != expected:
             raise self.bad(block, "leftsib", f"{expected:#x}", f"{left:#x}")
-        if right == pointer:
-            raise self.bad(block, "rightsib", "another block", f"{right:#x}")
-        self.last[level] = pointer
+        if before and before[1] != pointer:
+            raise self.bad(before[2], "rightsib", f"{pointer:#x}", f"{before[1]:#x}")
+        self.last[level] = pointer, right, block
 
-    def pointers(self, block: Block, numrecs: int) -> tuple[int, ...]:
-        """Return the pointers of an interior block."""
+    def finish(self) -> None:
+        """Hold the rightmost block of each level to have no right sibling."""
+        for _, right, block in self.last.values():
+            if right != self.null:
+                raise self.bad(block, "rightsib", f"{self.null:#x}", f"{right:#x}")
+
+    def children(self, block: Block, numrecs: int) -> list[tuple[int, int]]:
+        """Return (pointer, first key) of the children of an interior block."""
         tree = self.tree
         at = tree.header + tree.maxrecs(len(block.data), 1) * tree.key
         code = "I" if self.short else "Q"
-        return struct.unpack_from(f">{numrecs}{code}", block.data, at)
+        keys = struct.unpack_from(f">{numrecs}{code}", block.data, tree.header)
+        pointers = struct.unpack_from(f">{numrecs}{code}", block.data, at)
+        return list(zip(pointers, self.ordered(keys, block), strict=True))
+
+    def ordered(self, keys: Sequence[int], block: Block | None) -> Sequence[int]:
+        """Return keys that ascend; raise BadField for others."""
+        if any(a >= b for a, b in itertools.pairwise(keys)):
+            raise self.bad(block, "keys", "keys in ascending order", "out of order")
+        return keys
 
     def bad(self, block: Block | None, field: str, expected: object, found: object) -> ImageError:
         """Return the error for a field of a block (or of the tree itself)."""
         if block is None:
-            return BadField(
-                self.buffers.where(self.obj, field=field), "", expected, f"{found:#x}"
-            )
+            shown = f"{found:#x}" if isinstance(found, int) else found
+            return BadField(self.buffers.where(self.obj, field=field), "", expected, shown)
         place = self.buffers.where(block.obj, block.daddr, len(block.data), field)
         return BadField(place, "", expected, found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from wofs.device.base import Device
-from wofs.errors import Corrupt, ImageError, Unsupported, Where
+from wofs.errors import Corrupt, ImageError, Truncated, Unsupported, Where
 from wofs.ondisk.ag import Agf, Agfl, Agi
 from wofs.ondisk.sb import NULL_FSINO, Superblock
 from wofs.record import Record
@@ -123,7 +123,7 @@ def _log_state(
     where = Where(device.name, "log")
     try:
         state = xfs_log.state(device, sb, log_device)
-    except Corrupt as error:
+    except (Corrupt, Truncated) as error:
         if not norecovery:
             error.problem += " (mount with -o norecovery to read the filesystem without its log)"
             raise

@@ -7,7 +7,7 @@ lists raise when they reach it, lookups elsewhere go on.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from wofs.errors import BadField, NotDir, NotFound, Where
 from wofs.ondisk import dir as disk
@@ -18,6 +18,7 @@ from wofs.xfs.buffer import Block, Run
 from wofs.xfs.cache import Cache
 from wofs.xfs.dir import index
 from wofs.xfs.dir.hash import da_hashname
+from wofs.xfs.dir.index import IndexBlock
 from wofs.xfs.dir.parse import Entry, bad, data_entries, shortform
 from wofs.xfs.geometry import DIR_LEAF_OFFSET, fsb_to_daddr
 from wofs.xfs.inode import Inode
@@ -26,8 +27,8 @@ from wofs.xfs.volume import Volume
 CACHED_BYTES = 24 << 20
 """Most that the parsed entries of all directories take up."""
 
-CACHED_STARTS_BYTES = 4 << 20
-"""Most that the places of their blocks take up."""
+CACHED_INDEX_BYTES = 4 << 20
+"""Most that parsed blocks of their indexes take up."""
 
 
 def _weight(entries: list[Entry]) -> int:
@@ -35,9 +36,9 @@ def _weight(entries: list[Entry]) -> int:
     return 200 + 220 * len(entries)
 
 
-def _weight_of_starts(starts: list[int]) -> int:
-    """Return about how many bytes a list of offsets holds."""
-    return 200 + 40 * len(starts)
+def _weight_of_index(found: IndexBlock) -> int:
+    """Return about how many bytes a parsed block of the index holds."""
+    return 500 + 8 * len(found.hashes) + len(found.block.data)
 
 
 class Directories:
@@ -47,7 +48,9 @@ class Directories:
         self._vol = vol
         self._maps = maps
         self._blocks: Cache[tuple[int, int], list[Entry]] = Cache(CACHED_BYTES, _weight)
-        self._starts: Cache[int, list[int]] = Cache(CACHED_STARTS_BYTES, _weight_of_starts)
+        self._index: Cache[tuple[int, int], IndexBlock] = Cache(
+            CACHED_INDEX_BYTES, _weight_of_index
+        )
 
     def entries(self, inode: Inode, after: int = 0) -> Iterator[Entry]:
         """Yield (cookie, ino, ftype, name) in the directory's order, '.' and '..' left out.
@@ -65,22 +68,20 @@ class Directories:
             raise NotDir(f"inode {inode.ino} is no directory")
         if inode.format == FMT_LOCAL:
             return _behind(self._shortform(inode), after, True)
-        starts = self._data_blocks(inode)
         size = self._vol.geo.dirblksize
-        at = max(0, bisect_right(starts, after << 3) - 1)
-        for start in starts[at:]:
-            if start + size <= after << 3:
-                continue
+        start = self._next_block(inode, (after << 3) // size * size)
+        while start is not None:
             found = _behind(self._data_block(inode, start), after, start == 0)
             if found:
                 return found
+            start = self._next_block(inode, start + size)
         return []
 
     def parent(self, inode: Inode) -> int:
         """Return the inode number that '..' names."""
         if inode.format == FMT_LOCAL:
             return self._shortform(inode)[1][1]
-        if self._data_blocks(inode)[:1] != [0]:
+        if self._next_block(inode, 0) != 0:
             raise bad(self._where(inode), "extent 0", "no first block", "a mapped first block")
         return self._data_block(inode, 0)[1][1]
 
@@ -92,11 +93,11 @@ class Directories:
         if inode.type != 4:
             raise NotDir(f"inode {inode.ino} is no directory", name)
         if inode.format == FMT_LOCAL:
-            candidates = self._shortform(inode)[2:]
+            candidates: Iterable[Entry] = self._shortform(inode)[2:]
         elif self._is_block_form(inode):
             candidates = self._data_block(inode, 0)[2:]
         else:
-            candidates = list(self._by_hash(inode, name))
+            candidates = self._by_hash(inode, name)
         for entry in candidates:
             if entry[3] == name:
                 return entry
@@ -118,30 +119,33 @@ class Directories:
         return found
 
     def _is_block_form(self, inode: Inode) -> bool:
-        return inode.size == self._vol.geo.dirblksize and self._data_blocks(inode) == [0] and (
-            self._load_data(inode, 0).magic == disk.MAGIC_BLOCK
+        return (
+            inode.size == self._vol.geo.dirblksize
+            and self._next_block(inode, 0) == 0
+            and self._load_data(inode, 0).magic == disk.MAGIC_BLOCK
         )
 
-    def _data_blocks(self, inode: Inode) -> list[int]:
-        """Return the byte offsets, in the data space, of the blocks that are mapped."""
-        starts = self._starts.get(inode.ino)
-        if starts is not None:
-            return starts
-        geo = self._vol.geo
-        size = geo.dirblksize
+    def _next_block(self, inode: Inode, start: int) -> int | None:
+        """Return where the first mapped data block at or behind byte `start` begins, or None.
+
+        Never lists them all: a sparse image may claim 32 GiB of directory.
+        """
+        geo, extents = self._vol.geo, self._maps.extents(inode)
+        size, per, limit = geo.dirblksize, geo.dirblk_fsbs, geo.dir_leaf_dablk
         if inode.size % size or inode.size > DIR_LEAF_OFFSET:
             raise bad(self._where(inode), "size", inode.size, f"a multiple of {size}")
-        found: set[int] = set()
-        limit, per = geo.dir_leaf_dablk, geo.dirblk_fsbs
-        for startoff, _, count, _ in self._maps.extents(inode):
-            last = min(startoff + count, limit)
-            found.update(range(startoff // per, -(-last // per) if startoff < limit else 0))
-        starts = sorted(number * size for number in found)
-        end = starts[-1] + size if starts else 0
+        last = extents.find(limit - 1)
+        mapped = min(extents.startoff[last] + extents.count[last], limit) if last >= 0 else 0
+        end = -(-mapped // per) * size
         if end != inode.size:
             raise bad(self._where(inode), "size", inode.size, f"{end}, where its blocks end")
-        self._starts.put(inode.ino, starts)
-        return starts
+        if start >= end:
+            return None
+        dablk = start >> geo.blocklog
+        at = extents.find(dablk + per - 1)
+        if at < 0 or extents.startoff[at] + extents.count[at] <= dablk:
+            return extents.startoff[at + 1] // per * size
+        return start
 
     def _data_block(self, inode: Inode, start: int) -> list[Entry]:
         """Return the verified entries of the data block at byte `start`."""
@@ -182,22 +186,19 @@ class Directories:
         """Yield the entries whose hash is that of `name`."""
         hashval = da_hashname(name)
 
-        def load(dablk: int) -> Block:
-            return self._load(inode, dablk, disk.DIR_INDEX)
+        def load(dablk: int) -> IndexBlock:
+            found = self._index.get((inode.ino, dablk))
+            if found is None:
+                block = self._load(inode, dablk, disk.DIR_INDEX)
+                found = index.parse(block, self._where(inode, block))
+                self._index.put((inode.ino, dablk), found)
+            return found
 
-        def where(block: Block) -> Where:
-            return self._where(inode, block)
-
-        first = index.descend(load, self._vol.geo.dir_leaf_dablk, hashval, where)
-        if first is None:
-            return
-        for block in index.leaf_chain(load, first, where):
-            hashes, addresses = index.pairs(block, where(block))
-            for at in range(bisect_left(hashes, hashval), bisect_right(hashes, hashval)):
-                if addresses[at]:
-                    yield self._entry_at(inode, addresses[at], block)
-            if len(hashes) and hashes[-1] > hashval:
-                return
+        for leaf in index.leaves_for(load, self._vol.geo.dir_leaf_dablk, hashval):
+            first, end = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)
+            for at in range(first, end):
+                if leaf.words[at]:
+                    yield self._entry_at(inode, leaf.words[at], leaf.block)
 
     def _entry_at(self, inode: Inode, dataptr: int, leaf: Block) -> Entry:
         """Return the entry that a leaf's address leads to."""

@@ -7,6 +7,7 @@ the kernel's: names hold neither '/' nor NUL, and '.' and '..' stand only at the
 from __future__ import annotations
 
 import struct
+from collections import Counter
 
 from wofs.errors import BadField, ImageError, Where
 from wofs.ondisk.dir import (
@@ -31,6 +32,7 @@ DOTDOT_COOKIE = DOT_COOKIE + 2
 _HEAD = struct.Struct(">QB").unpack_from
 _U16 = struct.Struct(">H").unpack_from
 _U32 = struct.Struct(">I").unpack_from
+_TAIL = struct.Struct(">II").unpack_from
 _LEAF_ENTRY_BYTES = 8
 
 
@@ -84,8 +86,17 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
             raise _why(geo, where, at, ino, ftype, _U16(data, stop - 2)[0])
         out.append(((base + at >> 3) + 1, ino, ftype, data[at + 9 : name_end]))
         at = stop
+    if block.magic == MAGIC_BLOCK:
+        _check_tail(data, len(out), where)
     _check_names([entry[3] for entry in out], base == 0, where)
     return out
+
+
+def _check_tail(data: bytes, entries: int, where: Where) -> None:
+    """Hold the counts at the end of a block form against the number of entries."""
+    count, stale = _TAIL(data, len(data) - BLOCK_TAIL_BYTES)
+    if count - stale != entries:
+        raise bad(where, "tail count", f"{count} with {stale} stale", f"{entries} in use")
 
 
 def _short_rest(data: bytes, at: int, end: int, where: Where) -> tuple[int, int]:
@@ -124,7 +135,7 @@ def _check_names(names: list[bytes], with_dots: bool, where: Where) -> None:
         raise bad(where, "first entries", names[:2], "'.' and '..'")
     unique = set(names)
     if len(unique) != len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = Counter(names).most_common(1)[0][0]
         raise bad(where, "name", f"{twice!r} twice", "unique names")
     if not with_dots and (b"." in unique or b".." in unique):
         raise bad(where, "name", "'.' or '..'", "a name")
