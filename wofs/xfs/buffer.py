@@ -8,15 +8,14 @@ take a `Block` and so never see bytes that were not proved. Source: the kernel's
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from threading import Lock
 
 from wofs.device.base import Device
 from wofs.device.crc import crc_of
 from wofs.errors import BadChecksum, BadMagic, Misplaced, Truncated, Where
 from wofs.ondisk.kind import Kind
 from wofs.units import SECTOR_BYTES
+from wofs.xfs.cache import Cache
 from wofs.xfs.geometry import Geometry
 
 DEFAULT_CACHE_BYTES = 24 << 20
@@ -38,6 +37,11 @@ class Block:
         self.obj = obj
 
 
+def _weight(block: Block) -> int:
+    """Return about how many bytes a block holds."""
+    return 400 + len(block.data)
+
+
 class Buffers:
     """Reads and proves blocks of one image; a bounded cache of them, safe for threads."""
 
@@ -46,10 +50,7 @@ class Buffers:
     ) -> None:
         self._device = device
         self._geo = geo
-        self._limit = cache_bytes
-        self._held = 0
-        self._cache: OrderedDict[tuple[int, int, str, int | None], Block] = OrderedDict()
-        self._lock = Lock()
+        self._cache: Cache[tuple[int, int, str, int | None], Block] = Cache(cache_bytes, _weight)
 
     def where(
         self,
@@ -93,19 +94,11 @@ class Buffers:
         """Like `load`, for a block whose bytes lie in several runs; `runs` is not empty."""
         length = sum(n for _, n in runs)
         key = (runs[0][0], length, kind.name, owner)
-        with self._lock:
-            block = self._cache.get(key)
-            if block is not None:
-                self._cache.move_to_end(key)
-                return block
-        data = b"".join([self.raw(daddr, n, obj) for daddr, n in runs])
-        block = self.prove(kind, data, runs[0][0], obj, owner)
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = block
-                self._held += length
-            while self._held > self._limit and len(self._cache) > 1:
-                self._held -= len(self._cache.popitem(last=False)[1].data)
+        block = self._cache.get(key)
+        if block is None:
+            data = b"".join([self.raw(daddr, n, obj) for daddr, n in runs])
+            block = self.prove(kind, data, runs[0][0], obj, owner)
+            self._cache.put(key, block)
         return block
 
     def prove(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -19,8 +19,11 @@ class Cache(Generic[K, V]):
     where one looks while the generations change, it misses at worst.
     """
 
-    def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
-        """`limit` is the most weight held (one value heavier than that is still kept)."""
+    def __init__(self, limit: int, weigh: int | Callable[[V], int]) -> None:
+        """`limit` is the most weight held (one value heavier than that is still kept).
+
+        `weigh` is what every value weighs, or tells it of each.
+        """
         self._half = limit // 2
         self._weigh = weigh
         self._held = 0
@@ -47,16 +50,21 @@ class Cache(Generic[K, V]):
         """Keep `value` in place of what was kept under `key`."""
         self.put_many(((key, value),))
 
-    def put_many(self, pairs: Iterable[tuple[K, V]]) -> None:
-        """Keep many values at once."""
+    def put_many(self, pairs: Sequence[tuple[K, V]]) -> None:
+        """Keep some values at once."""
         weigh = self._weigh
         with self._lock:
-            for key, value in pairs:
-                before = self._young.get(key)
-                self._young[key] = value
-                self._held += weigh(value) - (0 if before is None else weigh(before))
-                if self._held > self._half:
-                    self._old, self._young, self._held = self._young, {}, 0
+            young = self._young
+            if isinstance(weigh, int):
+                young.update(pairs)
+                self._held = weigh * len(young)
+            else:
+                for key, value in pairs:
+                    before = young.get(key)
+                    self._held += weigh(value) - (0 if before is None else weigh(before))
+                    young[key] = value
+            if self._held > self._half:
+                self._old, self._young, self._held = young, {}, 0
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())

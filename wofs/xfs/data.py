@@ -30,6 +30,17 @@ class Data:
         Raises the `ImageError` of a damaged extent map, Truncated where the image ends
         first; a device's `OSError` passes.
         """
+        end = min(offset + length, inode.size)
+        if offset >= end:
+            return b""
+        geo, extents = self._vol.geo, self._maps.extents(inode)
+        log = geo.blocklog
+        at = extents.find(offset >> log)
+        if at >= 0 and not extents.unwritten[at]:
+            start = extents.startoff[at] << log
+            if end <= start + (extents.count[at] << log):  # one extent has it all, as mostly
+                source = fsb_to_byte(geo, extents.fsblock[at]) + offset - start
+                return self._pread(inode, source, end - offset)
         parts = [
             bytes(size) if source is None else self._pread(inode, source, size)
             for _, source, size in self.pieces(inode, offset, length)

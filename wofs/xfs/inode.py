@@ -22,6 +22,9 @@ from wofs.xfs.volume import Volume
 CACHED_BYTES = 36 << 20
 """Most that the decoded inodes in the cache take up: about 34,000 of them."""
 
+_INODE_BYTES = 1100
+"""About what one of 512 bytes takes up: its raw bytes and its integers."""
+
 _MERGE_GAP_BYTES = 4 << 10
 _MERGE_MAX_BYTES = 256 << 10
 
@@ -125,7 +128,7 @@ class Inodes:
 
     def __init__(self, vol: Volume) -> None:
         self._vol = vol
-        self._cache: Cache[int, Inode] = Cache(CACHED_BYTES, _weight)
+        self._cache: Cache[int, Inode] = Cache(CACHED_BYTES, _INODE_BYTES)
         self.inobt = Inobt(vol)
 
     def get(self, ino: int) -> Inode:
@@ -167,11 +170,6 @@ class Inodes:
         found.update(sound)
         self._cache.put_many(sound)
         return found
-
-
-def _weight(_: Inode) -> int:
-    """Return about how many bytes an inode of 512 bytes holds: its raw ones, its integers."""
-    return 1100
 
 
 def _runs(places: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
