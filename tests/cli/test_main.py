@@ -217,15 +217,21 @@ def test_a_locale_without_unicode(image: Unpack) -> None:
 
 
 # ---- signals
-def interrupted(number: int, ready: Path, *args: str | Path) -> tuple[int, str]:
-    """Send a signal to a command once `ready` exists; return its code and its stderr."""
+def interrupted(number: int, folder: Path, *args: str | Path) -> tuple[int, str]:
+    """Send a signal to a copy while an unfinished file is there; return its code and stderr."""
     process = subprocess.Popen([*WOFS, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
-    while not ready.exists() or not any(ready.iterdir()):
-        assert process.poll() is None
+    while True:
+        assert process.poll() is None, "it ended before it was met with an unfinished file"
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        if folder.exists() and list(folder.rglob(".wofs-partial*")):
+            break
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.002)
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=30)
     return process.returncode, err.decode()
 
@@ -239,8 +245,7 @@ def test_an_interrupted_copy_leaves_no_half_file(
     out = tmp_path / "out"
     ended = interrupted(number, out, "cp", "-r", image("sparse-inodes"), "/", out)
     assert ended == (code, "")
-    left = [path for path in out.rglob("*") if path.name.startswith(".wofs-partial")]
-    assert left == []
+    assert list(out.rglob(".wofs-partial*")) == []
 
 
 def test_an_interrupted_listing_is_130(image: Unpack) -> None:

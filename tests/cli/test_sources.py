@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from support.cli import Run, child, terminal
+from support.cli import Run, as_nobody, child, terminal
 from support.fuse import WOFS
 
 Unpack = Callable[[str], Path]
@@ -113,6 +113,16 @@ def test_a_cache_that_cannot_be_is_done_without(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert wofs("cat", packed["zst"], "/files/one").out == b"o"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_an_image_of_somebody_else_is_1(image: Unpack, tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    path.write_bytes(image("empty").read_bytes())
+    path.chmod(0o600)
+    done = as_nobody(path, tmp_path, "info", "IMAGE")
+    assert (done.code, done.out) == (1, b"")
+    assert re.fullmatch(r"wofs: /proc/self/fd/\d+: permission denied\n", done.err)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
