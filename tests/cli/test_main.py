@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import wofs as library
 from support.cli import Run, child, shell
 from support.fuse import WOFS
 from support.hostile import edited_super
@@ -185,6 +186,17 @@ def test_a_closed_pipe_is_quiet(image: Unpack) -> None:
     ):  # fmt: skip
         done = shell(script, path)
         assert (done.code, done.err, len(done.lines)) == (0, "", 1), script
+
+
+def test_a_copy_goes_on_when_nobody_hears(image: Unpack, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    script = 'exec 3>&1; (wofs cp -v -r "$1" /dirs "$2" 2>&1 >&3; echo "$?" >&3) | head -1 >&2'
+    done = shell(script, image("default"), out)
+    assert done.out == b"0\n"
+    assert done.err.count("\n") == 1
+    with library.open(image("default")) as fs:
+        names = [top / name for top, below, others in fs.path("/dirs").walk() for name in others]
+    assert sum(path.is_file() for path in out.rglob("*")) == len(names)
 
 
 def test_output_that_cannot_be_written_is_told(image: Unpack) -> None:

@@ -20,7 +20,7 @@ from wofs.cli.output import (
     INTERRUPTED,
     USAGE,
     code_of,
-    drop_output,
+    drop,
     message,
     say,
 )
@@ -88,7 +88,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            drop_output()
+            drop(sys.stdout)
             return DONE
         except KeyboardInterrupt:
             return INTERRUPTED

@@ -43,8 +43,11 @@ def quoted(raw: bytes) -> str:
 
 
 def say(message: str) -> None:
-    """Write one line to stderr."""
-    click.echo(f"wofs: {escape(message)}", err=True)
+    """Write one line to stderr; where nobody reads it any more, the work goes on."""
+    try:
+        click.echo(f"wofs: {escape(message)}", err=True)
+    except BrokenPipeError:
+        drop(sys.stderr)
 
 
 def message(error: BaseException) -> str:
@@ -90,10 +93,10 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def drop_output() -> None:
-    """Point standard output to nowhere, so that flushing it at exit stays quiet."""
+def drop(stream: TextIO) -> None:
+    """Point a standard stream to nowhere, so that flushing it stays quiet from now on."""
     try:
-        number = sys.stdout.fileno()
+        number = stream.fileno()
     except (OSError, ValueError):
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -142,7 +145,7 @@ class Output:
         return self._binary
 
     def _refused(self, error: OSError) -> Exception:
-        drop_output()
+        drop(sys.stdout)
         if isinstance(error, BrokenPipeError):
             return error
         return Unwritable(f"standard output: {(error.strerror or str(error)).lower()}")
