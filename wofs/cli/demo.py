@@ -15,6 +15,8 @@ from wofs.cli import progress
 from wofs.cli.output import FAILED, Output, say
 from wofs.demo import fields as fields_demo
 from wofs.demo import race as race_demo
+from wofs.demo import straywrite as straywrite_demo
+from wofs.demo.workload import WORKLOADS
 from wofs.slab import BACKENDS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -123,6 +125,58 @@ def fields(image: str, ags: int, backends: tuple[str, ...], as_json: bool, quiet
     if rows and not as_json:
         heads = ("backend", "objects", "fields", "strikes", "named right", "landed unnoticed")
         out.table(heads, (tuple(map(str, row)) for row in rows))
+    out.flush()
+    return code
+
+
+@command.command(
+    "straywrite",
+    epilog="\b\nExamples:\n  wofs demo straywrite disk.img\n"
+    "  wofs demo straywrite disk.img --workload find --writes 100 -b memfd",
+)
+@click.argument("image", type=click.Path(exists=True))
+@click.option("--workload", type=click.Choice(list(WORKLOADS)), default="tree", show_default=True)
+@click.option("--writes", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@chooses_backends(("none", "memfd"))
+def straywrite(
+    image: str,
+    workload: str,
+    writes: int,
+    seed: int,
+    backends: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Strike a serving process at random while a workload runs over its mount.
+
+    IMAGE is mounted anew for each write; a random word goes to a random place of its mount
+    structures, at a random moment, the same for every backend. Each answer is compared with
+    that of an undisturbed mount.
+
+    Of the outcomes, `named` is a crash whose report names the place; `wrong` answers that were
+    served as if right; `errors` errors where there were answers; `noticed` found by comparing
+    at the end; `unnoticed` a write that no answer depended on. Exit status 1 if a write did
+    anything but end the server of a protected mount, named right.
+    """
+    out, rows, code = Output(), [], 0
+    for backend in backends:
+        with progress.counting(f"{workload} on {backend}", quiet) as tell:
+            found = _tried(straywrite_demo.campaign, image, workload, backend, writes, seed, tell)
+        if found is None:
+            code = FAILED
+            continue
+        if backend != "none" and found.outcomes != {"named": writes}:
+            code = FAILED
+        if as_json:
+            out.json(found.as_json())
+        told = ", ".join(f"{count} {name}" for name, count in sorted(found.outcomes.items()))
+        seconds = "-" if found.median_seconds is None else f"{found.median_seconds:.3f}"
+        counts = (found.strikes, found.answers, found.wrong, found.errors)
+        rows.append((backend, *map(str, counts), seconds, told))
+    if rows and not as_json:
+        heads = ("backend", "writes", "answers", "wrong", "errors", "ended after s", "outcomes")
+        out.table(heads, rows)
     out.flush()
     return code
 

@@ -150,17 +150,13 @@ def campaign(image: str, backend: str, most_ags: int, told: Progress = lambda *_
     return tally
 
 
-def in_child(
-    image: str, backend: str, most_ags: int, told: Progress = lambda *_: None
-) -> Tally:
+def in_child(image: str, backend: str, most_ags: int, told: Progress = lambda *_: None) -> Tally:
     """Do all of it in a process that has no other threads to fork.
 
     Raises RuntimeError with what the child said where image or backend cannot be had.
     """
     argv = [sys.executable, "-m", "wofs.demo.fields", image, backend, str(most_ags)]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         for line in child.stdout:

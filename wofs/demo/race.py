@@ -80,9 +80,7 @@ def in_child(backend: str, stores: int, told: Progress = lambda _: None) -> Race
     Raises RuntimeError with what the child said where the backend cannot be had.
     """
     argv = [sys.executable, "-m", "wofs.demo.race", backend, str(stores)]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         for line in child.stdout:
