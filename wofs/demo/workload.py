@@ -6,12 +6,13 @@ the error. The same workload over the undisturbed image gives the truth.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from wofs.fuse.errmap import name_of
 
 Answer = tuple[str, str]
 Ask = Callable[[str], str]
@@ -31,7 +32,7 @@ def asked(word: str, path: str, ask: Ask) -> Answer:
     try:
         return f"{word} {path}", ask(path)
     except OSError as error:
-        return f"{word} {path}", f"error {errno.errorcode.get(error.errno or 0, str(error.errno))}"
+        return f"{word} {path}", f"error {name_of(error)}"
 
 
 def attributes(path: str) -> str:

@@ -59,3 +59,8 @@ def is_dead_mount(error: OSError) -> bool:
 def is_busy(error: OSError) -> bool:
     """Whether unmounting failed because the mount is in use."""
     return error.errno == errno.EBUSY
+
+
+def name_of(error: OSError) -> str:
+    """Return the name of an error's number, such as "EUCLEAN"."""
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
