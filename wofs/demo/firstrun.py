@@ -248,6 +248,8 @@ def main() -> int:
     except (DemoError, wofs.WofsError, OSError, subprocess.TimeoutExpired) as error:
         out.print(f"[red]demo: {escape(str(error))}[/red]")
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
