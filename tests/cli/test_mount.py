@@ -129,7 +129,7 @@ def failures(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "bad number": ([good, place, "-o", "sb=x"], 1, "option sb= needs a number"),
         "log": ([good, place, "--log", "/nowhere/l"], 1, "/nowhere/l: No such file"),
         "report": ([good, place, "--report", "/nowhere/r"], 1, "/nowhere/r: No such file"),
-        "slab": ([good, place, "--slab", "clay"], 1, "no slab backend is called 'clay'"),
+        "slab": ([good, place, "-o", "slab=clay"], 1, "option slab="),
         "no image": ([str(tmp_path / "none"), place], 32, f"{tmp_path}/none: no such file"),
         "empty image": (["", place], 32, "no image"),
         "a folder": ([str(tmp_path), place], 32, f"{tmp_path}: is a directory"),

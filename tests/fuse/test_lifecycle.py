@@ -89,6 +89,25 @@ def test_in_the_foreground_a_signal_ends_with_0(
     assert_nothing_left(tmp_path / "m", {"m"})
 
 
+def test_a_signal_ends_it_while_it_is_busy(image: Unpack, tmp_path: Path) -> None:
+    top = tmp_path / "m"
+    ask = "import os, sys\nwhile True:\n list(os.scandir(sys.argv[1]))\n"
+    with fuse.background(image("default"), top) as server:
+        clients = [
+            subprocess.Popen(
+                [sys.executable, "-c", ask, str(top / "dirs/leafn")], stderr=subprocess.DEVNULL
+            )
+            for _ in range(3)
+        ]
+        assert len(os.listdir(top / "dirs/leafn")) > 100
+        signal.pidfd_send_signal(server.process, signal.SIGTERM)
+        assert server.ended()
+        for client in clients:
+            client.wait(timeout=30)  # they meet the end of the mount
+        assert_nothing_left(top, {"m", "m.log"})
+        assert " ending on SIGTERM" in server.log.read_text()
+
+
 def test_nohup_is_respected(image: Unpack, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
