@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import logging
@@ -103,6 +104,8 @@ def test_entry_is_sparse_private_and_used_again(codec: str, tmp_path: Path, cach
     assert info.st_size == len(data)
     assert info.st_blocks * 512 < 256 << 10
     assert (info.st_mode & 0o777, cache.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert isinstance(device, FileDevice)
+    assert fcntl.fcntl(device.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     assert told[-1] == (path.stat().st_size, path.stat().st_size)
     again = open_device(path, cache_dir=cache, progress=lambda *_: pytest.fail("unpacked twice"))
     assert (again.name, whole(again)) == ("disk", data)

@@ -41,8 +41,12 @@ def _options(command: F) -> F:
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @_options
 @click.option("-empty", "--empty", is_flag=True, help="Files without data, empty directories.")
-@click.option("-maxdepth", "--maxdepth", type=click.IntRange(0), help="Go at most this deep.")
-@click.option("-mindepth", "--mindepth", type=click.IntRange(0), default=0, help="Skip above.")
+@click.option(
+    "-maxdepth", "--maxdepth", type=click.IntRange(0), metavar="N", help="Go at most this deep."
+)
+@click.option(
+    "-mindepth", "--mindepth", type=click.IntRange(0), metavar="N", default=0, help="Skip above."
+)
 @click.option("-print", "--print", "plain", is_flag=True, help="Print the path: the default.")
 @click.option("-print0", "--print0", is_flag=True, help="End paths by a NUL byte.")
 @click.option("-ls", "--ls", "long", is_flag=True, help="Lines like those of ls -dils.")

@@ -17,9 +17,19 @@ class FileDevice:
 
     def __init__(self, path: str | bytes | os.PathLike[str], name: str | None = None) -> None:
         """Open `path`; raises `OSError` as the system does, and for what is no image file."""
-        self.name = os.fsdecode(os.path.basename(os.fsencode(path))) if name is None else name
-        self._open: _Descriptor | None = _Descriptor(open_image(path))
-        self.size = os.lseek(self._open.number, 0, os.SEEK_END)
+        self._take(open_image(path), base_name(path) if name is None else name)
+
+    @classmethod
+    def of(cls, fd: int, name: str) -> FileDevice:
+        """Return a device of an open file, which it owns from now on."""
+        device = cls.__new__(cls)
+        device._take(fd, name)
+        return device
+
+    def _take(self, fd: int, name: str) -> None:
+        self._open: _Descriptor | None = _Descriptor(fd)
+        self.name = name
+        self.size = os.lseek(fd, 0, os.SEEK_END)
 
     def fileno(self) -> int:
         """Return the descriptor's number; ValueError when the device is closed."""
@@ -66,6 +76,11 @@ def _rest(fd: int, offset: int, length: int, first: bytes) -> bytes:
         parts.append(data)
         got += len(data)
     return b"".join(parts)
+
+
+def base_name(path: str | bytes | os.PathLike[str]) -> str:
+    """Return what messages call the image at `path`."""
+    return os.path.basename(os.fsdecode(path))
 
 
 def open_image(path: str | bytes | os.PathLike[str]) -> int:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from wofs.device.base import Device
 from wofs.device.codec import Codec, codec_of, decode
-from wofs.device.file import FileDevice, open_image
+from wofs.device.file import FileDevice, base_name, open_image
 from wofs.device.unpacked import Folder, default_folder, key_of, write_sparse
 
 log = logging.getLogger("wofs.image")
@@ -55,16 +55,15 @@ def open_device(
     Raises `OSError` of the system, Truncated or Corrupt for a damaged stream, Unsupported
     if a package is missing, MountError if the disk fills up, and what `probe` raises.
     """
-    name = os.fsdecode(path)
-    with os.fdopen(open_image(path), "rb") as source:
-        title, info = os.path.basename(name), os.fstat(source.fileno())
-        codec = None
+    title, fd = base_name(path), open_image(path)
+    with os.fdopen(fd, "rb") as source:
+        info, codec = os.fstat(fd), None
         if stat.S_ISREG(info.st_mode):
-            codec = codec_of(os.pread(source.fileno(), _HEAD_BYTES, 0), title)
+            codec = codec_of(os.pread(fd, _HEAD_BYTES, 0), title)
         if codec is None:
-            return FileDevice(path)
+            return FileDevice.of(os.dup(fd), title)
         unpacking = _Unpacking(source, codec, title, info.st_size, progress, probe)
-        return _unpacked(unpacking, name, info, cache_dir)
+        return _unpacked(unpacking, os.fsdecode(path), info, cache_dir)
 
 
 class _Unpacking:
@@ -101,7 +100,7 @@ class _Unpacking:
         for piece in pieces:
             if probe is not None and size >= probe.size:
                 os.ftruncate(fd, size)
-                device = _device(os.dup(fd), self.name)
+                device = FileDevice.of(os.dup(fd), self.name)
                 try:
                     probe.look(device)
                 finally:
@@ -123,7 +122,7 @@ def _unpacked(
         folder = Folder(default_folder() if cache_dir is None else Path(cache_dir))
         found = folder.find(key)
         if found is not None:
-            return _device(found, unpacking.name)
+            return FileDevice.of(found, unpacking.name)
         fd, part = folder.begin()
     except OSError as error:
         log.info("%s: unpacked to a temporary file: %s", unpacking.name, error)
@@ -134,18 +133,18 @@ def _unpacked(
         os.close(fd)
         part.unlink(missing_ok=True)
         raise
-    return _device(fd, unpacking.name)
+    return _read_only(fd, unpacking.name)
 
 
 def _temporary(unpacking: _Unpacking) -> Device:
     """Unpack to a file that has no name and ends with its device."""
     with tempfile.TemporaryFile(prefix="wofs-") as file:
         unpacking.write_to(file.fileno())
-        return _device(os.dup(file.fileno()), unpacking.name)
+        return _read_only(os.dup(file.fileno()), unpacking.name)
 
 
-def _device(fd: int, name: str) -> Device:
-    """Return a device of an open file and close `fd`: no other process can take it away."""
+def _read_only(fd: int, name: str) -> Device:
+    """Return a device of a file open for writing, which nobody can write through; close `fd`."""
     try:
         return FileDevice(f"/proc/self/fd/{fd}", name)
     finally:
