@@ -211,6 +211,38 @@ def test_a_killed_server_leaves_a_mount_that_is_explained_and_cleared(
         assert (mountpoint / "files/one").exists()
 
 
+@pytest.mark.skipif(not fuse.is_root(), reason="needs root")
+def test_a_cut_connection_leaves_no_dead_mount(image: Unpack, tmp_path: Path) -> None:
+    top = tmp_path / "m"
+    with fuse.background(image("default"), top) as server:
+        file = (top / "files/one").open("rb")
+        done = subprocess.run(["umount", "-f", top], capture_output=True, text=True, check=False)
+        assert done.returncode == 32  # it is in use; but the kernel has cut the connection
+        assert server.ended()
+        assert_nothing_left(top, {"m", "m.log"})
+        with pytest.raises(OSError, match=r"not connected|abort"):
+            os.pread(file.fileno(), 10, 0)
+        file.close()
+
+
+@pytest.mark.skipif(not fuse.is_root(), reason="needs root")
+def test_a_mount_that_shows_twice_is_unmounted_here(image: Unpack, tmp_path: Path) -> None:
+    top, second = tmp_path / "m", tmp_path / "second"
+    second.mkdir()
+    with fuse.background(image("default"), top) as server:
+        subprocess.run(["mount", "--bind", top, second], check=True)
+        done = fuse.run("umount", top)
+        assert done.returncode == 0
+        assert done.stderr == (
+            f"wofs: {top}: unmounted; its server goes on, the mount shows elsewhere too\n"
+        )
+        assert not fuse.table(top)
+        assert (second / "files/one").exists()
+        done = fuse.run("umount", second)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert server.ended()
+
+
 @pytest.mark.parametrize(
     ("act", "outcome"),
     [

@@ -16,11 +16,13 @@ from wofs.fuse.mountpoint import Refused, unmount
 def command(directory: str, lazy: bool) -> int:
     """Unmount what wofs mounted at DIRECTORY.
 
-    Returns when its server has ended and the image is closed. Exit status as umount(8): 0
-    unmounted, 1 not allowed, 32 failed.
+    Returns when its server has closed the image, unless the mount lives on elsewhere: bound to
+    a second place, or in another mount namespace. Exit status as umount(8): 0 unmounted, 1 not
+    allowed, 32 failed.
     """
     try:
-        unmount(directory, lazy)
+        if not unmount(directory, lazy) and not lazy:
+            say(f"{directory}: unmounted; its server goes on, the mount shows elsewhere too")
     except MountError as error:
         say(str(error))
         return EXIT_USAGE if isinstance(error, Refused) else EXIT_FAILED

@@ -8,18 +8,23 @@ import os
 import re
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
 
 import pyfuse3
 
 from wofs.device import Device
 from wofs.errors import MountError
 from wofs.fuse import loop
-from wofs.fuse.mountpoint import Refused, check_fuse, check_mountpoint, hold_lifeline
+from wofs.fuse.mountpoint import (
+    Refused,
+    check_fuse,
+    check_mountpoint,
+    hold_lifeline,
+    mounts,
+    unmount,
+)
 from wofs.fuse.ops import Operations
 from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import MountOptions
@@ -85,6 +90,7 @@ def _run(mounted: Mount, settling: _Settling) -> None:
         loop.run(settling.settle, mounted.arena.enforce, mounted.options.scrub_s)
     finally:
         pyfuse3.close(unmount=True)
+        settling.detach()
 
 
 def _attach(mounted: Mount, where: str, kernel_options: set[str]) -> None:
@@ -95,7 +101,7 @@ def _attach(mounted: Mount, where: str, kernel_options: set[str]) -> None:
             try:
                 pyfuse3.init(operations, where, kernel_options)
             finally:
-                said = os.pread(kept.fileno(), 65536, 0)
+                said = os.pread(kept, 65536, 0)
     except RuntimeError as error:
         lines = said.decode(errors="replace").strip().splitlines()
         line = lines[-1] if lines else str(error)
@@ -104,16 +110,16 @@ def _attach(mounted: Mount, where: str, kernel_options: set[str]) -> None:
 
 
 @contextmanager
-def _stderr_kept() -> Iterator[IO[bytes]]:
-    """Send descriptor 2 to a file: libfuse and fusermount3 explain themselves only there."""
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield file
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+def _stderr_kept() -> Iterator[int]:
+    """Send descriptor 2 to memory: libfuse and fusermount3 explain themselves only there."""
+    saved, kept = os.dup(2), os.memfd_create("wofs-stderr")
+    os.dup2(kept, 2)
+    try:
+        yield kept
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(kept)
 
 
 class _Settling:
@@ -126,6 +132,7 @@ class _Settling:
         self._where = where
         self._started = started
         self._ready = ready
+        self._number = -1
         self._lifeline: socket.socket | None = None
 
     def settle(self) -> None:
@@ -135,6 +142,7 @@ class _Settling:
         except OSError as error:
             log.warning("%s: %s", self._where, error)
         else:
+            self._number = number
             self._lifeline = hold_lifeline(number)
             _raise_read_ahead(number)
         stats = self._mounted.arena.stats()
@@ -147,6 +155,12 @@ class _Settling:
             sum(cache.objects for cache in stats.caches),
         )
         self._ready()
+
+    def detach(self) -> None:
+        """Detach what libfuse leaves mounted when the connection was cut (`umount -f` does)."""
+        here = [m.number for m in mounts() if m.mountpoint == self._where]
+        if here and here[-1] == self._number:
+            unmount(self._where, lazy=True)
 
     def close(self) -> None:
         """Let go of the lifeline, which tells `wofs umount` that the image is closed."""

@@ -22,6 +22,7 @@ from pyfuse3 import FUSEError
 
 from wofs.errors import ImageError, NoXattr
 from wofs.fuse.errmap import INVALID, NOT_SERVED, NOT_SUPPORTED
+from wofs.fuse.handler import log_once
 from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs import attrsearch
 from wofs.xfs.attr import ACL_NAMES
@@ -117,7 +118,9 @@ class XattrPolicy:
             return LABEL in m.attrs.names(m.inodes.get(m.geo.rootino))
         except ImageError as error:
             m.report(error)
-            return True
+        except OSError as error:
+            log_once(m.device.name, "attributes of the root", error)
+        return True
 
 
 def _check_name(name: bytes) -> None:
