@@ -37,6 +37,7 @@ VERBS = {
     "mount": "Mount the image through FUSE.",
     "umount": "Unmount what `wofs mount` mounted.",
     "slab": "Show the mount structures in write-once memory: caches, pages, values.",
+    "crash": "Read the reports of stray writes back.",
     "demo": "Show what write-once memory withstands, and ordinary memory does not.",
 }
 """Verb -> what it does; the module is wofs.cli.VERB, the command in it is called `command`."""

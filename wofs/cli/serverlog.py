@@ -17,6 +17,7 @@ from wofs.slab import report_to
 _LOGGERS = tuple(map(logging.getLogger, ("wofs", "pyfuse3")))
 _STDERR = 2
 _SYSLOG = "/dev/log"
+REPORT_NAME = "crash-report.txt"
 _TO_SYSLOG = "wofs[%(process)d]: %(message)s"
 _TO_FILE = "%(asctime)s wofs[%(process)d] %(levelname)s %(message)s"
 
@@ -96,7 +97,7 @@ def set_report(path: str | None, background: bool) -> None:
     """
     traceback = _STDERR
     try:
-        number = report_to(os.path.abspath(path) if path else state_folder() / "crash-report.txt")
+        number = report_to(os.path.abspath(path) if path else state_folder() / REPORT_NAME)
         if path or background:
             traceback = number
     except OSError as error:

@@ -20,6 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#define ROW 16
 #define WAIT_MS 10
 #define WAITS 500
 
@@ -119,6 +120,40 @@ static void put_place(slab_text *out, uintptr_t address) {
     slab_put(out, entry->sealed ? ", sealed" : ", not yet sealed");
 }
 
+/* ---- the memory around, as it is: a row of 16 bytes, and what its first byte belongs to */
+static void put_row(slab_text *out, const slab_entry *entry, size_t row, size_t hit) {
+    slab_site site;
+    slab_put(out, hit / ROW == row / ROW ? "  > " : "    ");
+    slab_put_hex(out, (uintptr_t)entry->view + row);
+    for (size_t i = row; i < row + ROW; i++) {
+        slab_put(out, i == hit ? "[" : i == hit + 1 ? "]" : " ");
+        slab_put_byte(out, entry->view[i]);
+    }
+    slab_put(out, hit == row + ROW - 1 ? "] " : "  ");
+    slab_site_at(entry, row, &site);
+    if (site.field || strcmp(site.what, "header") == 0 || strcmp(site.what, "padding") == 0) {
+        slab_put(out, site.name);
+        slab_put(out, site.field ? "." : " ");
+        slab_put(out, site.field ? site.field->name : site.what);
+    } else {
+        slab_put(out, site.what);
+    }
+    slab_put(out, "\n");
+    slab_flush(out);
+}
+
+static void put_memory(slab_text *out, uintptr_t address) {
+    const slab_entry *entry = entry_at(address);
+    size_t offset = entry ? address - (uintptr_t)entry->view : 0;
+    if (!entry || address < (uintptr_t)entry->view || offset >= entry->size)
+        return;
+    size_t page = offset / slab_page() * slab_page(), row = offset / ROW * ROW;
+    slab_put(out, "  memory around it:\n");
+    for (size_t at = row < page + 3 * ROW ? page : row - 3 * ROW;
+         at <= row + 3 * ROW && at < page + slab_page(); at += ROW)
+        put_row(out, entry, at, offset);
+}
+
 /* ---- how */
 static const char *kind_of(int signo, int code) {
     if (signo == SIGBUS)
@@ -166,6 +201,10 @@ static void put_circumstances(slab_text *out, int signo, const siginfo_t *info,
     slab_put(out, name);
     slab_put(out, ") of process ");
     slab_put_number(out, (uint64_t)getpid());
+    struct timespec now = {0, 0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    slab_put(out, "\n  time      ");
+    slab_put_number(out, (uint64_t)now.tv_sec);
     slab_put(out, "\n");
 }
 
@@ -175,6 +214,9 @@ static void report(int signo, const siginfo_t *info, const ucontext_t *context) 
     put_place(&out, (uintptr_t)info->si_addr);
     put_circumstances(&out, signo, info, context);
     slab_flush(&out);
+    /* A truncated memory file has no bytes to show: reading them would fault again. */
+    if (signo == SIGSEGV)
+        put_memory(&out, (uintptr_t)info->si_addr);
     slab_put(&out, "  C stack:\n");
     slab_stack_dump(&out, code_of(context));
     slab_put(&out, "  Python ");

@@ -30,6 +30,11 @@ void slab_put_hex(slab_text *out, uint64_t value) {
     put_base(out, value, 16);
 }
 
+void slab_put_byte(slab_text *out, unsigned char value) {
+    char digits[3] = {"0123456789abcdef"[value >> 4], "0123456789abcdef"[value & 15], 0};
+    slab_put(out, digits);
+}
+
 static void write_all(int fd, const char *text, size_t length) {
     while (fd >= 0 && length) {
         ssize_t n = write(fd, text, length);

@@ -14,6 +14,7 @@ typedef struct {
 void slab_put(slab_text *out, const char *text);
 void slab_put_number(slab_text *out, uint64_t value);
 void slab_put_hex(slab_text *out, uint64_t value);
+void slab_put_byte(slab_text *out, unsigned char value); /* two digits */
 /* Write what was put and start over. */
 void slab_flush(slab_text *out);
 

@@ -1,0 +1,90 @@
+"""Read crash reports back: the text that a dying process appended to a file, as records.
+
+The process writes text by signal-safe calls and nothing else; everything made of it (lists,
+JSON, pages) is made here, afterwards. What follows a report (faulthandler's traceback) is kept
+with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+STRAY = "wofs: stray access to write-once memory"
+CHANGED = "wofs: write-once memory is not what was published"
+
+_FACT = re.compile(r"^  ([a-z]+) {2,}(.*)$")
+_FRAME = re.compile(r"^    #\d+ (.*)$")
+_PYTHON = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
+_THREAD = re.compile(r"(\d+) \((.*)\) of process (\d+)$")
+
+
+@dataclass
+class Crash:
+    """One report.
+
+    `kind` is "stray access" or "changed memory"; `facts` its lines by name (hit, offset, cache,
+    page, arena, address, fault, thread, time; `changed` holds several, one a line); `memory` the
+    rows around the hit; `c_stack` and `python_stack` frames, innermost first; `text` all of it.
+    """
+
+    kind: str
+    facts: dict[str, str] = field(default_factory=dict)
+    memory: list[str] = field(default_factory=list)
+    c_stack: list[str] = field(default_factory=list)
+    python_stack: list[str] = field(default_factory=list)
+    text: str = ""
+
+    @property
+    def hit(self) -> str:
+        """What was hit or changed, without the word for its kind."""
+        return self.facts.get("hit") or self.facts.get("changed", "").partition(",")[0]
+
+    @property
+    def pid(self) -> int | None:
+        """The process that died, None where the report does not say."""
+        found = _THREAD.search(self.facts.get("thread", ""))
+        number = found[3] if found else self.facts.get("process", "")
+        return int(number) if number.isdecimal() else None
+
+    @property
+    def when(self) -> int | None:
+        """Seconds since 1970, None where the report does not say."""
+        text = self.facts.get("time", "")
+        return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def crashes(text: str) -> Iterator[Crash]:
+    """Yield the reports in a file's text, oldest first; what is no report is passed over."""
+    found: Crash | None = None
+    for line in text.splitlines():
+        if line.startswith((STRAY, CHANGED)):
+            if found is not None:
+                yield _complete(found)
+            found = Crash("stray access" if line.startswith(STRAY) else "changed memory")
+        if found is not None:
+            _add(found, line)
+    if found is not None:
+        yield _complete(found)
+
+
+def _complete(found: Crash) -> Crash:
+    found.text = found.text.strip("\n") + "\n"
+    return found
+
+
+def _add(found: Crash, line: str) -> None:
+    """Take one line of a report."""
+    found.text += line + "\n"
+    frame, python, fact = _FRAME.match(line), _PYTHON.match(line), _FACT.match(line)
+    if frame:
+        found.c_stack.append(frame[1])
+    elif python:
+        found.python_stack.append(f"{python[3]} ({python[1]}:{python[2]})")
+    elif re.match(r"^  [> ] 0x[0-9a-f]+[ \[]", line):
+        found.memory.append(line[2:])
+    elif fact and fact[1] == "changed" and "changed" in found.facts:
+        found.facts["changed"] += "\n" + fact[2]
+    elif fact:
+        found.facts.setdefault(fact[1], fact[2])
