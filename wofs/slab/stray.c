@@ -19,6 +19,36 @@ static PyObject *stray_store(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* The ways in which compiled code writes: each must be told the same. */
+static void write_as(const char *kind, void *at) {
+    static const unsigned char bytes[16] = {0xa5};
+    if (strcmp(kind, "atomic") == 0) {
+        __atomic_fetch_add((uint32_t *)((uintptr_t)at & ~(uintptr_t)3), 1, __ATOMIC_SEQ_CST);
+    } else if (strcmp(kind, "vector") == 0) {
+        typedef uint32_t four __attribute__((vector_size(16), aligned(1)));
+        *(volatile four *)at = (four){1, 2, 3, 4};
+    } else if (strcmp(kind, "memmove") == 0) {
+        memmove(at, bytes, sizeof bytes);
+#if defined(__x86_64__)
+    } else if (strcmp(kind, "string") == 0) {
+        size_t count = sizeof bytes;
+        __asm__ volatile("rep stosb" : "+D"(at), "+c"(count) : "a"(0xa5) : "memory");
+#endif
+    } else {
+        *(volatile unsigned char *)at = 0xa5;
+    }
+}
+
+/* stray_write(kind, address): "atomic", "vector", "memmove", "string" (x86-64) or a plain byte. */
+static PyObject *stray_write(PyObject *Py_UNUSED(module), PyObject *args) {
+    const char *kind;
+    unsigned long long address;
+    if (!PyArg_ParseTuple(args, "sK", &kind, &address))
+        return NULL;
+    write_as(kind, (void *)(uintptr_t)address);
+    Py_RETURN_NONE;
+}
+
 /* An overrun: bytes from a buffer of the program on, until it is stopped. */
 static PyObject *stray_overrun(PyObject *Py_UNUSED(module), PyObject *args) {
     unsigned long long address;
@@ -113,6 +143,7 @@ static PyObject *stray_rest(PyObject *module, PyObject *ignored) {
 
 PyMethodDef slab_stray_methods[] = {
     {"stray_store", stray_store, METH_VARARGS, "Store a byte at an address: an attack."},
+    {"stray_write", stray_write, METH_VARARGS, "Store in one of the ways of compiled code."},
     {"stray_overrun", stray_overrun, METH_VARARGS, "Store bytes from an address on: an attack."},
     {"stray_hammer", stray_hammer, METH_VARARGS, "Store to an address for ever: an attack."},
     {"stray_blows", stray_blows, METH_NOARGS, "Return (stores tried, landed) so far."},
