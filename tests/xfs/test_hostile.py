@@ -258,6 +258,26 @@ def test_a_block_forms_entries_are_counted(b1k: Image) -> None:
     )
 
 
+def test_a_name_in_two_blocks_is_delivered_once(b1k: Image) -> None:
+    with b1k.device.opened() as fs:
+        batches = list(fs.path(NODE).batches())
+        first, other = batches[0].entries[-1], batches[1].entries[-1]
+        total = sum(len(batch.entries) for batch in batches)
+    assert len(first[3]) == len(other[3])
+    block = b1k.part(NODE, "dir data", 1)
+    raw = b1k.device.pread(block.start, block.size)
+    b1k.device.put(block, raw.index(other[3]), first[3])
+    with b1k.device.opened() as fs:
+        told: list[ImageError] = []
+        batches = list(fs.path(NODE).batches(told.append))
+        names = [entry[3] for batch in batches for entry in batch.entries]
+        assert len(names) == len(set(names)) == total - 1
+        name = first[3].decode()
+        assert [e.text() for e in told] == [
+            f"entry '{name}' name is there twice, expected unique names"
+        ]
+
+
 def test_a_directory_cannot_claim_blocks_twice(b1k: Image) -> None:
     part = b1k.part("/dirs/holes", "inode")
     count = 20_000

@@ -165,7 +165,7 @@ class Judge:
                 if name not in _ERRNO_OF_DAMAGE:
                     self.verdict.violate(f"{path}: {part}: {name}, not an errno of damage")
             elif part.startswith("lookup ") and name == "NotFound":
-                self._odd.append((f"{path}/{part[7:]}", "is listed but not found by its name"))
+                self._not_found(path, part.removeprefix("lookup "), truth)
             elif not fault["object"] or "\n" in text:
                 self.verdict.violate(f"{path}: {part}: {text!r} names no object")
         if parts & {"lstat", "readdir"}:
@@ -174,6 +174,15 @@ class Judge:
             self.verdict.unsupported += unsupported == len(faults)
             self.verdict.failed += unsupported != len(faults)
         return parts
+
+    def _not_found(self, path: str, name: str, truth: Line | None) -> None:
+        """A listed name that its hash does not find: lawful where that hash was changed."""
+        text = f"{path}/{name}: is listed but not found by its name"
+        ino = (truth or {}).get("i")
+        if any(touch.ino == ino and touch.of_hashes for touch in self._touched):
+            self._differ(text)
+        else:
+            self._odd.append((f"{path}/{name}", "is listed but not found by its name"))
 
     def _differing(self, truth: Line, entry: Line, failed: set[str]) -> list[str]:
         """Return the keys whose values differ though nothing told so."""

@@ -23,14 +23,15 @@ _FORK_BLOCKS = (
     (0, b"XARM", "attributes", 40, 32),
     (0, b"XSLM", "target", 40, 32),
     (8, b"\x3b\xee", "attributes", 16, 48),
-    (8, b"\x3d\xf1", "index", 16, 48),
-    (8, b"\x3d\xff", "index", 16, 48),
-    (8, b"\x3e\xbe", "index", 16, 48),
+    (8, b"\x3d\xf1", "hashes", 16, 48),
+    (8, b"\x3d\xff", "hashes", 16, 48),
+    (8, b"\x3e\xbe", "node", 16, 48),
 )
 """(where the magic lies, magic, what the block holds of its inode, where its own sector and
 where the inode's number lie)."""
 
-_SHOWN_BY_PART = {"extents": "hs", "target": "l", "attributes": "x", "entries": "", "index": ""}
+_SHOWN_BY_PART = {"extents": "hs", "target": "l", "attributes": "x"}
+_HASHES_AT = 64
 
 _SHOWN_BY_FIELD = (
     (2, 4, ("m",)),
@@ -53,8 +54,8 @@ _SHOWN_BY_FIELD = (
 class Touch:
     """Changed bytes of an inode or of a block of its own.
 
-    `part` is "inode", "extents", "entries", "target", "attributes" or "index", `offset` the
-    first changed byte within that inode or block.
+    `part` is "inode", "extents", "entries", "target", "attributes", "hashes" (a leaf of a
+    directory's index) or "node"; `offset` is the first changed byte within that inode or block.
     """
 
     ino: int
@@ -65,7 +66,7 @@ class Touch:
     def keys(self) -> frozenset[str]:
         """The manifest keys of the inode that may show the change."""
         if self.part != "inode":
-            return frozenset(_SHOWN_BY_PART[self.part])
+            return frozenset(_SHOWN_BY_PART.get(self.part, ""))
         for start, end, keys in _SHOWN_BY_FIELD:
             if start <= self.offset < end:
                 return frozenset(keys)
@@ -75,6 +76,11 @@ class Touch:
     def of_entries(self) -> bool:
         """Whether the change may move, rename or hide what a directory holds."""
         return self.part in ("entries", "extents") or (self.part == "inode" and self.offset >= 56)
+
+    @property
+    def of_hashes(self) -> bool:
+        """Whether a name may not be found by its hash: only reading all names would tell."""
+        return self.part == "hashes" and self.offset >= _HASHES_AT
 
 
 def touches(base: Path, image: Path, inode_bytes: int) -> set[Touch]:

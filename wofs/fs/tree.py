@@ -23,6 +23,10 @@ _MOST_DAMAGED = 10_000
 """Damaged blocks of one directory after which its listing ends."""
 
 
+_NAMES_COMPARED = 1 << 15
+"""Names of one directory that are remembered, so that none of them is delivered twice."""
+
+
 class Batch:
     """The entries of one directory block; their inodes are read together, when first asked for.
 
@@ -122,11 +126,13 @@ class Tree:
         """Yield the entries of a directory block by block, in the directory's order.
 
         `after` is the cookie of the entry to go on behind, 0 for the whole directory.
-        A damaged block costs its own entries: `on_error` is told, or, without it, the first
-        error is raised when all that is sound was delivered. Raises NotDir.
+        A damaged block costs its own entries, a name met before its second entry: `on_error`
+        is told, or, without it, the first error is raised when all that is sound was
+        delivered. Raises NotDir.
         """
         errors: list[ImageError] = []
         names: dict[int, bytes] = {}
+        seen: set[bytes] = set()
         said, repeats = "", 0
         while len(errors) < _MOST_DAMAGED:
             try:
@@ -144,10 +150,24 @@ class Tree:
                 continue
             if not entries:
                 break
-            yield Batch(self, directory, entries, names)
             after = entries[-1][0]
+            if not seen.isdisjoint([entry[3] for entry in entries]):
+                twice = self._twice(directory, entries, seen)
+                errors.append(twice)
+                if on_error is not None:
+                    on_error(twice)
+                entries = [entry for entry in entries if entry[3] not in seen]
+            if len(seen) < _NAMES_COMPARED:
+                seen.update([entry[3] for entry in entries])
+            if entries:
+                yield Batch(self, directory, entries, names)
         if errors and on_error is None:
             raise errors[0]
+
+    def _twice(self, directory: Inode, entries: list[Entry], seen: set[bytes]) -> ImageError:
+        """Return the error for a name that an earlier block of the directory has too."""
+        entry = next(entry for entry in entries if entry[3] in seen)
+        return self.bad(directory, entry, "name", "there twice", "unique names")
 
     def _next_block(self, directory: Inode, after: int) -> int:
         """Return a cookie just before the next mapped block of a directory; 0 if none is left.

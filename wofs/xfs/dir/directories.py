@@ -198,7 +198,11 @@ class Directories:
             first, end = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)
             for at in range(first, end):
                 if leaf.words[at]:
-                    yield self._entry_at(inode, leaf.words[at], leaf.block)
+                    entry = self._entry_at(inode, leaf.words[at], leaf.block)
+                    if entry[3] != name and da_hashname(entry[3]) != hashval:
+                        found = f"{hashval:#x} for {entry[3]!r}"
+                        raise leaf.bad("hashval", found, f"{da_hashname(entry[3]):#x}")
+                    yield entry
 
     def _entry_at(self, inode: Inode, dataptr: int, leaf: Block) -> Entry:
         """Return the entry that a leaf's address leads to."""
