@@ -31,7 +31,7 @@ _FORK_BLOCKS = (
 where the inode's number lie)."""
 
 _SHOWN_BY_PART = {"extents": "hs", "target": "l", "attributes": "x"}
-_HASHES_AT = 64
+_COUNTS_AT = 56
 
 _SHOWN_BY_FIELD = (
     (2, 4, ("m",)),
@@ -80,7 +80,7 @@ class Touch:
     @property
     def of_hashes(self) -> bool:
         """Whether a name may not be found by its hash: only reading all names would tell."""
-        return self.part == "hashes" and self.offset >= _HASHES_AT
+        return self.part == "hashes" and self.offset >= _COUNTS_AT
 
 
 def touches(base: Path, image: Path, inode_bytes: int) -> set[Touch]:
