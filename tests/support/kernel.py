@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from imagelib.kernel import unmount
 from support.rights import may_mount
 
 
@@ -37,7 +38,7 @@ def seen_by_kernel(image: Path, folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        unmount(folder)
 
 
 @contextmanager

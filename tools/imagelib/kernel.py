@@ -71,11 +71,11 @@ def mounted(image: Path, options: Sequence[str] = (), log: Path | None = None) -
             chosen.append("logdev=" + stack.enter_context(loop_device(log)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wofs-image-")))
         run("mount", "-t", "xfs", *(["-o", ",".join(chosen)] if chosen else []), device, folder)
-        stack.callback(_unmount, folder)
+        stack.callback(unmount, folder)
         yield folder
 
 
-def _unmount(folder: Path) -> None:
+def unmount(folder: Path) -> None:
     """Unmount; somebody looking through all mounts may keep it busy for a moment."""
     for attempt in range(20):
         try:
