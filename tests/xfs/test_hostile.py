@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.patched import Part, Patched, parts_of
-from wofs.errors import BadField, ImageError
+from wofs.errors import BadField, ImageError, Unsupported
 from wofs.fs import Filesystem
 
 Unpack = Callable[[str], Path]
@@ -174,6 +174,25 @@ def test_an_inode_tree_has_no_sibling_beyond_its_end(
     assert "rightsib is 0x77, expected 0xffffffff" in caplog.text
 
 
+def test_a_map_is_no_longer_than_its_inode_says(b1k: Image) -> None:
+    part = b1k.part(TREE, "inode")
+    count = b1k.read(part, INO_NEXTENTS, "I")
+    b1k.put(part, INO_NEXTENTS, "I", 100)
+    fails(b1k, data_of(TREE), "nextents is 100, expected at least 1")
+    b1k.put(part, INO_NEXTENTS, "I", count + 1)
+    fails(b1k, data_of(TREE), f"nextents is {count + 1}, expected the {count} that are there")
+
+
+def test_a_map_beyond_all_bounds_is_not_read(b1k: Image) -> None:
+    part = b1k.part(TREE, "inode")
+    b1k.put(part, 64, "Q", 1 << 40)
+    b1k.put(part, INO_NEXTENTS, "I", 1 << 24)
+    with b1k.device.opened() as fs:
+        assert fs.path(TREE).stat().st_blocks == 1 << 41
+        with pytest.raises(Unsupported, match="has 16777216 extents, more than 8388608"):
+            fs.path(TREE).read_bytes()
+
+
 # ---- directories
 NODE = "/dirs/node"
 
@@ -331,6 +350,19 @@ def test_no_attribute_is_hidden_by_a_key(b1k: Image) -> None:
             except BadField:
                 errors += 1
         assert errors
+
+
+def test_a_leaf_that_leaves_its_last_out_is_seen(b1k: Image) -> None:
+    leaf = b1k.part("/attrs/leaf", "attr")
+    b1k.put(leaf, 56, "H", b1k.read(leaf, 56, "H") - 1)
+    fails(b1k, lambda fs: list(fs.path("/attrs/leaf").xattrs()), "which names and values take up")
+
+
+def test_no_attribute_name_has_a_nul(b1k: Image) -> None:
+    part = b1k.part("/attrs/sf", "inode")
+    fork = INO_FORKS + 8 * b1k.read(part, 82, "B")
+    b1k.put(part, fork + 4 + 3, "B", 0)
+    fails(b1k, lambda fs: list(fs.path("/attrs/sf").xattrs()), "expected no NUL")
 
 
 # ---- images that end early

@@ -142,6 +142,7 @@ UNSUPPORTED = [
     ({"versionnum": 0xB4B4}, "version 4 of the format"),
     ({"versionnum": 0xB4B6}, "version 6 of the format"),
     ({"versionnum": 0xF4B5}, "case-insensitive names"),
+    ({"agcount": 1 << 18, "dblocks": 1 << 30}, "has 262144 allocation groups, more than 131072"),
 ]
 
 

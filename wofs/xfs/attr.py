@@ -33,6 +33,9 @@ _NAMESPACE = {prefix: flags for flags, prefix in _PREFIX.items()}
 _ACL_VERSION = 2
 _ACL_USER, _ACL_GROUP = 0x02, 0x08
 _NO_ID = 0xFFFFFFFF
+_REMOTE_EXTRA_BYTES = 8
+"""What a remote entry takes up beyond a local one without value
+(`xfs_attr_leaf_entsize_remote`: its structure is padded to 12 bytes)."""
 
 Attr = tuple[int, bytes, bytes | tuple[int, int]]
 """(flags, name, value); a remote value is (first attribute block, length)."""
@@ -171,6 +174,7 @@ def shortform(fork: bytes, where: Where) -> Iterator[Attr]:
             raise bad(where, f"attribute {number} namelen", namelen, f"inside {totsize} bytes")
         _check_flags(flags & ~disk.LOCAL, number, where)
         name = fork[at + 3 : name_end]
+        _check_name(name, number, where)
         out.append((flags, name, fork[name_end : name_end + valuelen]))
         at = name_end + valuelen
     if at != totsize:
@@ -184,6 +188,12 @@ def _check_flags(flags: int, number: int, where: Where) -> None:
     known = disk.NAMESPACES | disk.LOCAL | disk.INCOMPLETE
     if flags & ~known or namespace & (namespace - 1):
         raise bad(where, f"attribute {number} flags", f"{flags:#x}", "one namespace, known bits")
+
+
+def _check_name(name: bytes, number: int, where: Where) -> None:
+    """Allow no NUL, as `xfs_attr_namecheck`."""
+    if b"\0" in name:
+        raise bad(where, f"attribute {number} name", repr(name), "no NUL")
 
 
 def leaf(block: Block, where: Where) -> IndexBlock:
@@ -206,12 +216,16 @@ def leaf(block: Block, where: Where) -> IndexBlock:
 
 
 def leaf_entries(leaf: IndexBlock, hashval: int | None = None) -> Iterator[Attr]:
-    """Yield a leaf's attributes, or only those with a given hash. Raises BadField."""
+    """Yield a leaf's attributes, or only those with a given hash. Raises BadField.
+
+    The names and values of all must be as many bytes as the leaf says: none is left out.
+    """
     data, where = leaf.block.data, leaf.where
     low, high = 0, len(leaf.hashes)
     if hashval is not None:
         low, high = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)
-    firstused = disk.LEAF_HEADER(data, 0)[2] or 65536
+    _, usedbytes, firstused = disk.LEAF_HEADER(data, 0)
+    firstused, used = firstused or 65536, 0
     picked = disk.AttrEntry.iter(data, disk.LEAF_HEADER_BYTES + 8 * low, high - low)
     for number, (entry_hash, nameidx, flags, _) in enumerate(picked, low):
         _check_flags(flags, number, where)
@@ -219,11 +233,16 @@ def leaf_entries(leaf: IndexBlock, hashval: int | None = None) -> Iterator[Attr]
             expected = f"{firstused} to {len(data) - 4}"
             raise bad(where, f"attribute {number} nameidx", nameidx, expected)
         name, value = _name_value(data, nameidx, flags, number, where)
+        rest = len(value) if isinstance(value, bytes) else _REMOTE_EXTRA_BYTES
+        used += 3 + len(name) + rest + 3 & ~3
+        _check_name(name, number, where)
         if not flags & disk.PARENT and da_hashname(name) != entry_hash:
             raise bad(
                 where, f"attribute {number} hashval", f"{entry_hash:#x}", f"{da_hashname(name):#x}"
             )
         yield flags, name, value
+    if hashval is None and used != usedbytes:
+        raise bad(where, "usedbytes", usedbytes, f"{used}, which names and values take up")
 
 
 def _name_value(

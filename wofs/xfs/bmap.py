@@ -24,6 +24,12 @@ CACHED_BYTES = 24 << 20
 """Most that extent maps take up; the map in use is always kept."""
 
 _RECORD = struct.Struct(">QQ")
+MAX_EXTENTS = 1 << 23
+"""Most extents of one fork that are read: a map of them takes up 200 MiB."""
+
+_MAX_COMPARED = 1 << 17
+"""Most extents of one fork that are sorted to find those that overlap."""
+
 _COUNT_MASK = (1 << 21) - 1
 _LOW_BLOCK_BITS = 43
 
@@ -104,16 +110,22 @@ class Maps:
         fmt = inode.format if data else inode.aformat
         raw = inode.dfork if data else inode.afork
         total = inode.nextents if data else inode.anextents
+        if total > MAX_EXTENTS:
+            where = self._vol.where(f"inode {inode.ino} {fork} fork")
+            text = f"has {total} extents, more than {MAX_EXTENTS} are not supported"
+            raise Unsupported(where, text)
         collector = _Collector(self._vol, inode, fork)
         if fmt == disk.FMT_EXTENTS:
             collector.add(raw, 0, total, "inode")
         elif fmt == disk.FMT_BTREE:
-            self._read_tree(collector, raw, inode)
+            self._read_tree(collector, raw, inode, total)
         collector.finish(total if fmt != disk.FMT_LOCAL else 0)
         return collector.map
 
-    def _read_tree(self, collector: _Collector, raw: bytes, inode: Inode) -> None:
-        """Collect the leaves of a btree whose root lies in the fork."""
+    def _read_tree(
+        self, collector: _Collector, raw: bytes, inode: Inode, total: int
+    ) -> None:
+        """Collect the leaves of a btree whose root lies in the fork; at most `total` extents."""
         geo = self._vol.geo
         level, numrecs = int.from_bytes(raw[:2], "big"), int.from_bytes(raw[2:4], "big")
         maxrecs = (len(raw) - 4) // 16
@@ -136,6 +148,8 @@ class Maps:
         )
         for block, count in walk:
             collector.add(block.data, BMBT.header, count, block.obj)
+            if len(collector.map) > total:
+                break
 
 
 class _Collector:
@@ -203,9 +217,11 @@ class _Collector:
 
     def finish(self, total: int) -> None:
         """Hold the number of extents and blocks against what the inode says."""
-        if len(self.map) != total:
+        there = len(self.map)
+        if there != total:
             name = "nextents" if self.fork == "data" else "anextents"
-            raise self.bad(name, f"the {len(self.map)} extents that are there", total)
+            expected = f"at least {there}" if there > total else f"the {there} that are there"
+            raise self.bad(name, expected, total)
         self._check_blocks()
         self._check_overlap()
 
@@ -224,7 +240,7 @@ class _Collector:
     def _check_overlap(self) -> None:
         """Hold extents to be of different blocks; only a reflinked file may share with itself."""
         shared = self.fork == "data" and self.inode.flags2 & disk.DIFLAG2_REFLINK
-        if len(self.map) < 2 or shared:
+        if shared or not 1 < len(self.map) <= _MAX_COMPARED:
             return
         end = 0
         for fsblock, length in sorted(zip(self.map.fsblock, self.map.count, strict=True)):
