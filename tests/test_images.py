@@ -12,7 +12,7 @@ import pytest
 import wofs
 from imagelib import manifest
 from support import fuse
-from support.images import IMAGES, fingerprint, names
+from support.images import IMAGES, fingerprint, forget_what_only_root_sees, names
 from support.library import of_library
 from wofs.errors import Unsupported
 
@@ -62,20 +62,6 @@ def test_dirty_is_refused_or_read_without_its_log(name: str, image: Unpack) -> N
 def test_unsupported_is_named(name: str, image: Unpack) -> None:
     with pytest.raises(Unsupported):
         wofs.open(image(name))
-
-
-def forget_what_only_root_sees(truth: manifest.Manifest, found: manifest.Manifest) -> None:
-    """Take `trusted` attributes out of the truth, and the data that its mode closes to others."""
-    for path, entry in truth.items():
-        xattrs = entry.get("x")
-        if isinstance(xattrs, dict):
-            seen = {name: xattrs[name] for name in xattrs if not name.startswith("trusted.")}
-            entry |= {"x": seen}
-            if not seen:
-                del entry["x"]
-        closed = not int(str(entry["m"]), 8) & 0o4
-        if closed and found.get(path, {}).get("e") == ["data:EACCES"]:
-            del entry["h"], found[path]["e"]
 
 
 @pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))

@@ -120,6 +120,24 @@ def test_what_a_user_may_not_is_told_in_a_line(place: Path) -> None:
     ]
 
 
+def test_a_user_may_let_others_in_where_fuse_conf_says_so(place: Path) -> None:
+    (place / "conf").write_text("user_allow_other\n")
+    script = f"""
+    mount --bind conf /etc/fuse.conf
+    setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups sh -c '
+      {sys.executable} -c "from wofs.cli.main import main; main()" mount i m \
+        -o "allow_other,fsname=a b\\\\,c"'
+    grep -o "a.*b,c.*$PWD/m fuse.wofs" /proc/self/mounts
+    stat -c %s m/files/big
+    wofs umount m
+    """
+    assert as_user(script, place, uid=0) == [
+        f"a\\040b,c {place}/m fuse.wofs",
+        str(256 << 10),
+        "exit 0",
+    ]
+
+
 def test_an_image_closed_to_the_user(place: Path) -> None:
     (place / "i").chmod(0o600)
     assert as_user("wofs mount i m", place) == ["wofs: i: permission denied", "exit 1"]

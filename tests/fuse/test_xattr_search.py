@@ -39,6 +39,7 @@ def test_with_some_every_question_is_answered(
     image: Callable[[str], Path], tmp_path: Path
 ) -> None:
     with fuse.mounted(image("default"), tmp_path / "mnt"):
-        assert set(asked(tmp_path / "mnt")) == {errno.ENODATA}
+        closed = set() if fuse.is_root() else {errno.EACCES}
+        assert set(asked(tmp_path / "mnt")) - closed == {errno.ENODATA}
         acl = os.getxattr(tmp_path / "mnt/attrs/acl", "system.posix_acl_access")
     assert acl.startswith(b"\x02\0\0\0")

@@ -85,7 +85,8 @@ def command(
 
     Returns once the mount is there. In the background, damage met in the image is logged to
     syslog, or without one to `wofs.log` in $XDG_STATE_HOME/wofs (~/.local/state/wofs), where
-    `crash-report.txt` tells of a stray write too. End it with `wofs umount DIRECTORY`.
+    `crash-report.txt` tells of a stray write too. End it with `wofs umount DIRECTORY`. For
+    `mount -t wofs` and fstab link `mount.wofs`, installed beside this command, into /sbin.
 
     \b
     Options (-o):
