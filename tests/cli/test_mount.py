@@ -145,20 +145,23 @@ def failures(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
     }
 
 
+ALSO_IN_THE_FOREGROUND = ("unknown option", "slab", "not XFS", "no image")
+
+
 @needs_fuse
-@pytest.mark.parametrize("foreground", [False, True])
-def test_failures(foreground: bool, image: Unpack, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "foreground"),
+    [(what, False) for what in failures(Path())] + [(w, True) for w in ALSO_IN_THE_FOREGROUND],
+)
+def test_failures(what: str, foreground: bool, image: Unpack, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     for name in ("empty", "dirty", "v4"):
         (tmp_path / f"{name}.img").symlink_to(image(name))
-    found = failures(tmp_path)
-    chosen = ("unknown option", "slab", "not XFS", "no image") if foreground else found
-    for what in chosen:
-        arguments, status, line = found[what]
-        done = fuse.run("mount", *(["-f"] if foreground else []), *arguments, cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (status, ""), (what, done)
-        assert done.stderr.startswith(f"wofs: {line}"), (what, done.stderr)
-        assert done.stderr.count("\n") == 1, (what, done.stderr)
+    arguments, status, line = failures(tmp_path)[what]
+    done = fuse.run("mount", *(["-f"] if foreground else []), *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(f"wofs: {line}")
+    assert done.stderr.count("\n") == 1
     assert not fuse.table(tmp_path / "m")
 
 
