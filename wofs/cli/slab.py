@@ -1,25 +1,97 @@
-"""`wofs slab`: what of an image's mount lies in write-once memory, and where."""
+"""`wofs slab`: what of a mount lies in write-once memory, and where."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import click
 
 from wofs.cli import slabmap
 from wofs.cli.request import Request, reads_image
 from wofs.errors import NotFound
-from wofs.fs import Filesystem
-from wofs.record import Record
-from wofs.slab import address_of, spec_of
+from wofs.fs import memory
+from wofs.fuse import control
+from wofs.fuse.mountpoint import Mounted, wofs_mount_at
+from wofs.xfs.mount import Mount
 
 _PAGES_SHOWN = 64
 
 
+class Source(Protocol):
+    """Something whose write-once memory can be looked at."""
+
+    def arena(self) -> memory.Json:
+        """Return the arena's state."""
+        ...
+
+    def pages(self) -> list[memory.Json]:
+        """Return its pages."""
+        ...
+
+    def fields(self, name: str) -> list[memory.Json]:
+        """Return an object's fields."""
+        ...
+
+
+class Opened:
+    """An image, mounted in this process."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def arena(self) -> memory.Json:
+        """Return the arena's state."""
+        return memory.arena(self._mount)
+
+    def pages(self) -> list[memory.Json]:
+        """Return its pages."""
+        return memory.pages(self._mount)
+
+    def fields(self, name: str) -> list[memory.Json]:
+        """Return an object's fields."""
+        return memory.fields(self._mount, name)
+
+
+class Live:
+    """A mount that another process serves."""
+
+    def __init__(self, mounted: Mounted) -> None:
+        self._mounted = mounted
+
+    def _ask(self, question: str) -> list[memory.Json]:
+        return control.ask(self._mounted, question)
+
+    def arena(self) -> memory.Json:
+        """Return the arena's state."""
+        return self._ask("arena")[0]
+
+    def pages(self) -> list[memory.Json]:
+        """Return its pages."""
+        return self._ask("pages")
+
+    def fields(self, name: str) -> list[memory.Json]:
+        """Return an object's fields."""
+        return self._ask(f"fields {name}")
+
+
+@contextmanager
+def _source(request: Request) -> Iterator[Source]:
+    """Return the mount at the path given, or the image there."""
+    mounted = wofs_mount_at(request.image)
+    if mounted is not None:
+        yield Live(mounted)
+        request.out.flush()
+        return
+    with request.opened() as filesystem:
+        yield Opened(filesystem.mount)
+
+
 @click.command(
     "slab",
-    epilog="\b\nExamples:\n  wofs slab disk.img\n  wofs slab disk.img --object 'agf[3]'\n"
+    epilog="\b\nExamples:\n  wofs slab /mnt\n  wofs slab disk.img --object 'agf[3]'\n"
     "  wofs slab disk.img --svg pages.svg",
 )
 @reads_image
@@ -36,64 +108,52 @@ _PAGES_SHOWN = 64
 def command(
     request: Request, name: str | None, svg: str | None, every: bool, as_json: bool
 ) -> None:
-    """Mount IMAGE in this process and show its write-once memory.
+    """Show the write-once memory of IMAGE, a live mount point or an image.
 
-    Each page belongs to one cache, objects of one type; a mark stands for a slot. Addresses are
-    those of this process.
+    An image is mounted in this process for the time. Of a mount point the serving process is
+    asked, which answers root and its own user; values and addresses are those of now and there.
+    Each page belongs to one cache, objects of one type; a mark stands for a slot.
     """
-    with request.opened() as filesystem:
+    with _source(request) as source:
         if svg:
-            title = f"{filesystem.name}: {filesystem.mount.arena.stats().backend}"
-            picture = slabmap.svg(filesystem.mount.arena.pages(), title)
-            Path(svg).write_text(picture, encoding="utf-8")
+            arena = source.arena()
+            title = f"{arena['image']}: {arena['backend']}"
+            Path(svg).write_text(slabmap.svg(source.pages(), title), encoding="utf-8")
         if name is not None:
-            _write_object(request, _object(filesystem, name), as_json)
+            _write_object(request, source, name, as_json)
         elif as_json:
-            _write_json(request, filesystem)
+            for row in (source.arena(), *source.pages()):
+                request.out.json(row)
         elif not svg:
-            _write_map(request, filesystem, every)
+            _write_map(request, source, every)
 
 
-def _object(filesystem: Filesystem, name: str) -> Record:
-    for known, handle in filesystem.mount.structures():
-        if known == name:
-            return handle
-    raise NotFound(f"{filesystem.name}: no mount structure is called {name!r}", name.encode())
-
-
-def _write_object(request: Request, handle: Record, as_json: bool) -> None:
+def _write_object(request: Request, source: Source, name: str, as_json: bool) -> None:
     """Write the fields of one object."""
-    for field in spec_of(handle).fields:
-        value, address = getattr(handle, field.name), address_of(handle, field.name)
-        shown = field.text(value)
+    found = source.fields(name)
+    if not found:
+        raise NotFound(f"{request.image}: no mount structure is called {name!r}", name.encode())
+    for row in found:
         if as_json:
-            about = {"field": field.name, "value": shown, "address": address, "bytes": field.size}
-            request.out.json({**about, "unit": field.unit, "help": field.help})
-        else:
-            value_of = f"{shown} {field.unit}".rstrip()
-            request.out.line(f"{address:#x}  {field.name:<18} {value_of:<28} {field.help}")
+            request.out.json(row)
+            continue
+        value = f"{row['value']} {row['unit']}".rstrip()
+        request.out.line(f"{row['address']:#x}  {row['field']:<18} {value:<28} {row['help']}")
 
 
-def _write_json(request: Request, filesystem: Filesystem) -> None:
-    arena = filesystem.mount.arena
-    request.out.json({"object": "arena", **asdict(arena.stats())})
-    for page in arena.pages():
-        request.out.json({"object": "page", **asdict(page)})
-
-
-def _write_map(request: Request, filesystem: Filesystem, every: bool) -> None:
+def _write_map(request: Request, source: Source, every: bool) -> None:
     """Write the caches and the map of pages."""
-    arena, out = filesystem.mount.arena, request.out
-    stats, pages = arena.stats(), arena.pages()
-    state = "sealed" if stats.sealed else "open"
+    out, arena, pages = request.out, source.arena(), source.pages()
+    state = "sealed" if arena["sealed"] else "open"
+    locked = ", locked" if arena["locked"] else ""
     out.line(
-        f"{filesystem.name}: backend {stats.backend}, {state}, {stats.pages} pages of objects, "
-        f"{stats.control_pages} of control"
+        f"{arena['image']}: backend {arena['backend']}, {state}{locked}, "
+        f"{arena['pages']} pages of objects, {arena['control_pages']} of control"
     )
     out.line("")
     out.table(
         ("cache", "objects", "bytes each", "slot", "pages", "used", "wasted"),
-        (tuple(map(str, asdict(cache).values())) for cache in stats.caches),
+        (tuple(map(str, cache.values())) for cache in arena["caches"]),
     )
     out.line("")
     marks = ("■", "·") if out.drawable("■·") else ("#", ".")

@@ -82,6 +82,13 @@ def resolve(path: str) -> str:
     return os.path.join(os.path.realpath(folder), name)
 
 
+def wofs_mount_at(path: str) -> Mounted | None:
+    """Return the wofs mount whose mount point is `path`, None if there is none."""
+    where = resolve(path)
+    here = [m for m in mounts() if m.mountpoint == where]
+    return here[-1] if here and here[-1].fstype == FSTYPE else None
+
+
 def check_mountpoint(path: str) -> str:
     """Return the absolute path of a directory that can be mounted on; raises MountError."""
     where = resolve(path)

@@ -17,6 +17,7 @@ import pyfuse3
 from wofs.device import Device
 from wofs.errors import MountError
 from wofs.fuse import loop
+from wofs.fuse.control import Control
 from wofs.fuse.mountpoint import (
     Refused,
     check_fuse,
@@ -134,6 +135,7 @@ class _Settling:
         self._ready = ready
         self._number = -1
         self._lifeline: socket.socket | None = None
+        self._control: Control | None = None
 
     def settle(self) -> None:
         """Wait for the first answer, raise the read-ahead, tell that the mount is there."""
@@ -144,6 +146,7 @@ class _Settling:
         else:
             self._number = number
             self._lifeline = hold_lifeline(number)
+            self._control = Control(self._mounted, number)
             _raise_read_ahead(number)
         stats = self._mounted.arena.stats()
         log.info(
@@ -164,6 +167,8 @@ class _Settling:
 
     def close(self) -> None:
         """Let go of the lifeline, which tells `wofs umount` that the image is closed."""
+        if self._control is not None:
+            self._control.close()
         if self._lifeline is not None:
             self._lifeline.close()
 

@@ -1,0 +1,108 @@
+"""Ask a live mount what its write-once memory holds.
+
+The server listens on a socket named after the mount's device number and answers root and its
+own user: a line with the question (`arena`, `pages`, `fields NAME`), JSON lines back. It only
+tells; nothing can be changed through it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+from wofs.errors import MountError
+from wofs.fs import memory
+from wofs.fuse.mountpoint import Mounted, Refused
+from wofs.xfs.mount import Mount
+
+log = logging.getLogger("wofs.fuse")
+
+_PATIENCE_S = 5.0
+_QUESTION_BYTES = 256
+_PEER = struct.Struct("3i")
+
+
+def address(device: int) -> str:
+    """Return the abstract socket address of the mount with that st_dev."""
+    return f"\0wofs-slab-{os.major(device)}:{os.minor(device)}"
+
+
+def _peer_uid(line: socket.socket) -> int:
+    """Return the user at the other end, by the kernel's word."""
+    _, uid, _ = _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return int(uid)
+
+
+class Control:
+    """The server's end: a thread that answers one question at a time until `close`."""
+
+    def __init__(self, mounted: Mount, device: int) -> None:
+        self._mounted = mounted
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.bind(address(device))
+            self._socket.listen(4)
+        except OSError as error:
+            log.warning("wofs slab cannot look at this mount: %s", error)
+            self._socket.close()
+            return
+        threading.Thread(target=self._serve, name="control", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                line, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            with line:
+                try:
+                    self._answer(line)
+                except OSError as error:
+                    log.info("a question about the slab was not answered: %s", error)
+
+    def _answer(self, line: socket.socket) -> None:
+        line.settimeout(_PATIENCE_S)
+        question = line.recv(_QUESTION_BYTES).decode("ascii", "replace").rstrip("\n")
+        if _peer_uid(line) not in (0, os.geteuid()):
+            return
+        word, _, name = question.partition(" ")
+        found: list[memory.Json] = []
+        if word == "arena":
+            found = [memory.arena(self._mounted)]
+        elif word == "pages":
+            found = memory.pages(self._mounted)
+        elif word == "fields":
+            found = memory.fields(self._mounted, name)
+        text = "".join(json.dumps(item) + "\n" for item in found)
+        line.sendall(text.encode("ascii") + b"\n")
+
+    def close(self) -> None:
+        """Answer no more."""
+        with suppress(OSError):  # it never listened
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._socket.close()
+
+
+def ask(mounted: Mounted, question: str) -> list[memory.Json]:
+    """Return a live mount's answer; raises MountError, Refused for another user's mount."""
+    where = mounted.mountpoint
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.settimeout(_PATIENCE_S)
+    with line:
+        try:
+            line.connect(address(mounted.number))
+            if _peer_uid(line) != mounted.owner:
+                raise MountError(f"{where}: somebody else answers for its server")
+            line.sendall(question.encode("ascii", "replace") + b"\n")
+            with line.makefile("rb") as answer:
+                text = answer.read()
+        except OSError as error:
+            raise MountError(f"{where}: its server does not answer: {error.strerror}") from error
+    if not text:
+        raise Refused(f"{where}: its server answers root and its own user only")
+    return [json.loads(row) for row in text.splitlines() if row]
