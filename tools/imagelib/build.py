@@ -21,6 +21,10 @@ from imagelib.populate import Site
 _GROWN_MIB = 37
 """Added by growing: no multiple of an allocation group, so that the last one is short."""
 
+_LARGE_BYTES = 768 << 20
+_UPGRADE = "inobtcount=1,bigtime=1,nrext64=1"
+_2040_NS = 2208988800 * 10**9
+
 
 def build(recipe: Recipe, out: Path, say: Callable[[str], None]) -> None:
     """Write NAME.img.xz, NAME.json and the manifests of `recipe` into `out`.
@@ -81,6 +85,19 @@ def _fill(recipe: Recipe, image: Path, log: Path | None) -> None:
         with mounted(image) as top:
             run("xfs_growfs", top)
             (top / "after").write_text("written after growing\n")
+    elif recipe.ending == "upgraded":
+        run("xfs_admin", "-O", _UPGRADE, image)
+        with mounted(image) as top:
+            _use_new_features(top)
+
+
+def _use_new_features(top: Path) -> None:
+    """Make new inodes, and change half of the old ones, which become new in that."""
+    (top / "after").write_text("written after upgrading\n")
+    os.utime(top / "after", ns=(_2040_NS, _2040_NS + 1))
+    for number, path in enumerate(sorted((top / "inodes").iterdir())):
+        if number % 2:
+            os.utime(path, ns=(_2040_NS, _2040_NS + number))
 
 
 def _manifests(recipe: Recipe, image: Path, log: Path | None) -> list[Path]:
@@ -104,7 +121,8 @@ def _manifests(recipe: Recipe, image: Path, log: Path | None) -> list[Path]:
 
 def _compress(image: Path) -> Path:
     packed = image.with_suffix(".img.xz")
-    with image.open("rb") as source, lzma.open(packed, "wb", preset=6) as target:
+    preset = 6 if image.stat().st_size <= _LARGE_BYTES else 1  # zeros get no smaller by effort
+    with image.open("rb") as source, lzma.open(packed, "wb", preset=preset) as target:
         shutil.copyfileobj(source, target, 1 << 20)
     return packed
 

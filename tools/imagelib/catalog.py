@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imagelib import forms, populate
+from imagelib import forms, populate, rare
 from imagelib.populate import Site
 
 PARTS: dict[str, Callable[[Site], None]] = {
@@ -23,9 +23,20 @@ PARTS: dict[str, Callable[[Site], None]] = {
     "inodes": populate.inodes,
     "reflink": populate.reflink,
     "sparse_inodes": populate.sparse_inodes,
+    "scattered_directory": rare.scattered_directory,
+    "tall_attributes": rare.tall_attributes,
+    "node_directory": rare.node_directory,
+    "mixed_extents": rare.mixed_extents,
 }
 
-ALL = tuple(name for name in PARTS if name != "sparse_inodes")
+RARE = {
+    "sparse_inodes",
+    "scattered_directory",
+    "tall_attributes",
+    "node_directory",
+    "mixed_extents",
+}
+ALL = tuple(name for name in PARTS if name not in RARE)
 NO_SHARING = tuple(name for name in ALL if name != "reflink")
 SMALL = ("files", "directories", "links", "attributes", "inodes")
 FEW = ("files", "links", "inodes")
@@ -37,7 +48,8 @@ class Recipe:
     """One image.
 
     `ending` is how its life ends: "clean", "dirty" (crashed with a full log), "new-uuid",
-    "grown" or "unmounted" (the kernel never sees it). `expected` is what a reader must do:
+    "grown", "upgraded" (features added when there were files already) or "unmounted" (the
+    kernel never sees it). `expected` is what a reader must do:
     "mountable", "dirty" or "refuse".
     """
 
@@ -51,6 +63,7 @@ class Recipe:
     log_mib: int = 0
 
 
+# An image's place here is in its UUID: new ones come last.
 RECIPES = (
     Recipe("default", "mkfs.xfs defaults, every form they reach", 64, "", ALL),
     Recipe("empty", "as mkfs.xfs leaves it", 32, "-L twelve-chars"),
@@ -79,4 +92,29 @@ RECIPES = (
     Recipe("dirty-b1k", "crashed, 1 KiB blocks", 64, "-b size=1024", SMALL, "dirty", "dirty"),
     Recipe("v4", "the format before checksums", 32, "-m crc=0", (), "unmounted", "refuse"),
     Recipe("ci", "names without case", 32, "-n version=ci", (), "unmounted", "refuse"),
+    Recipe(
+        "new-defaults",
+        "defaults of mkfs.xfs since 6.6: reverse mappings, 64-bit extent counters",
+        64,
+        "-m rmapbt=1 -i nrext64=1",
+        (*FEW, "attributes", "reflink", "mixed_extents"),
+    ),
+    Recipe(
+        "upgraded",
+        "inodes with old times and counters beside new ones",
+        64,
+        "-d agcount=2 -l size=20m -m rmapbt=0,reflink=0,bigtime=0,inobtcount=0",
+        FEW,
+        "upgraded",
+    ),
+    Recipe("stripe", "aligned to a RAID's stripes", 64, "-d su=64k,sw=4", FEW),
+    Recipe(
+        "tall",
+        "an attribute index of two levels, a directory's free index of two blocks",
+        64,
+        "-b size=1024",
+        ("scattered_directory", "tall_attributes"),
+    ),
+    Recipe("n64k-node", "a node index of 64 KiB blocks", 64, "-n size=65536", ("node_directory",)),
+    Recipe("ag300", "300 allocation groups", 4800, "-b size=1024 -d agcount=300", ("files",)),
 )

@@ -23,7 +23,7 @@ _GEOMETRY_V1 = 0x80705864  # XFS_IOC_FSGEOMETRY_V1
 
 
 class ToolError(Exception):
-    """A tool failed; the message is its command and the end of what it said."""
+    """A tool failed; the message is its command and the start of what it said."""
 
 
 def run(*command: str | Path, ok: Sequence[int] = (0,)) -> str:
@@ -38,7 +38,7 @@ def run(*command: str | Path, ok: Sequence[int] = (0,)) -> str:
         errors="replace",
     )
     if done.returncode not in ok:
-        said = done.stdout.strip()[-400:]
+        said = done.stdout.strip()[:400]  # mkfs.xfs says why, then how it is used
         raise ToolError(f"{' '.join(map(str, command))}: exit {done.returncode}: {said}")
     return done.stdout
 
