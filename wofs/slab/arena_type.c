@@ -3,6 +3,8 @@
 
 #include "report.h"
 
+#include <stddef.h>
+
 typedef struct {
     PyObject_HEAD
     slab_arena arena;
@@ -13,6 +15,10 @@ static ArenaObject *owners[SLAB_MAX_ARENAS];
 slab_arena *slab_arena_of(uint32_t slot, uint64_t uid) {
     ArenaObject *owner = slot < SLAB_MAX_ARENAS ? owners[slot] : NULL;
     return owner && owner->arena.uid == uid ? &owner->arena : NULL;
+}
+
+PyObject *slab_owner_of(slab_arena *arena) {
+    return (PyObject *)((char *)arena - offsetof(ArenaObject, arena));
 }
 
 static slab_arena *of(PyObject *self) {
@@ -203,8 +209,12 @@ static PyObject *arena_finish(PyObject *self, PyObject *args) {
 
 /* ---- looking */
 static PyObject *site(const slab_arena *arena, size_t offset) {
+    const slab_entry *entry = &slab_registry_view()->arenas[arena->slot];
     slab_site at;
-    slab_site_at(&slab_registry_view()->arenas[arena->slot], offset, &at);
+    /* A forked child may see that its parent has closed the arena and made another there. */
+    if (entry->uid != arena->uid)
+        return slab_raise(SLAB_STALE);
+    slab_site_at(entry, offset, &at);
     return Py_BuildValue("(ssszKnnn)", at.what, at.name, at.cache,
                          at.field ? at.field->name : NULL,
                          (unsigned long long)(uintptr_t)(arena->region.view + offset),

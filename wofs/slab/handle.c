@@ -122,7 +122,8 @@ static PyObject *handle_get(PyObject *self, void *closure) {
     return read_items(object + field->offset, field);
 }
 
-/* ---- buffers: read-only, and counted, since an object in view is not to be freed */
+/* ---- buffers: read-only, and counted, since an object in view is not to be freed; each keeps
+ * its arena alive, which a handle does not */
 static int handle_getbuffer(PyObject *self, Py_buffer *view, int flags) {
     const slab_handle *handle = (const slab_handle *)self;
     const unsigned char *object = slab_handle_object(self, NULL);
@@ -142,14 +143,17 @@ static int handle_getbuffer(PyObject *self, Py_buffer *view, int flags) {
         slab_raise(status);
         return -1;
     }
+    Py_INCREF(slab_owner_of(arena));
     return 0;
 }
 
 static void handle_releasebuffer(PyObject *self, Py_buffer *Py_UNUSED(view)) {
     const slab_handle *handle = (const slab_handle *)self;
     slab_arena *arena = entry_of(handle) ? slab_arena_of(handle->arena, handle->uid) : NULL;
-    if (arena)
+    if (arena) {
         slab_arena_export(arena, handle->offset, -1);
+        Py_DECREF(slab_owner_of(arena));
+    }
 }
 
 static PyObject *handle_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {

@@ -29,6 +29,8 @@ PyObject *slab_raise(slab_status status);
 int slab_find_errors(void);
 /* The arena that owns an entry of the registry, NULL once closed (arena_type.c). */
 slab_arena *slab_arena_of(uint32_t slot, uint64_t uid);
+/* The Python object around an arena that slab_arena_of() returned. */
+PyObject *slab_owner_of(slab_arena *arena);
 
 extern PyTypeObject slab_arena_type;
 PyObject *slab_py_layout(PyObject *module, PyObject *args);
