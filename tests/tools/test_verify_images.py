@@ -105,6 +105,16 @@ def test_the_law_of_damaged_images(folder: Folder) -> None:
     assert "n is 9, expected 1" in str(found["must-not-show"]["violations"])
 
 
+def test_an_error_that_names_a_way_is_taken_at_its_word(folder: Folder) -> None:
+    lost = bytearray((folder.path / "sound.img").read_bytes())
+    lost[:512] = bytes(512)
+    folder.add("lost", "corrupt", bytes(lost))
+    status, found = folder.verdicts()
+    assert status == 0
+    assert "try -o sb=1" in str(found["lost"]["refused"])
+    assert (found["lost"]["equal"], found["lost"]["failed"]) == (39, 0)
+
+
 def test_limits_are_kept(folder: Folder) -> None:
     folder.add("slow", "mountable")
     status, found = folder.verdicts("--timeout", "0.01")

@@ -1,7 +1,7 @@
 """Read one image in a process of its own and tell everything as JSON lines on stdout.
 
-    python -m imagelib.reader library IMAGE [--norecovery] [--logdev FILE] [--memory MIB]
-    python -m imagelib.reader mount IMAGE [--norecovery] [--logdev FILE] [--memory MIB]
+    python -m imagelib.reader library IMAGE [--norecovery] [--sb AGNO] [--logdev FILE] [--memory MIB]
+    python -m imagelib.reader mount IMAGE [--norecovery] [--sb AGNO] [--logdev FILE] [--memory MIB]
 
 Lines: {"p": PATH, ...manifest keys..., "faults": [...]} for each path; {"refused": FAULT} when the
 image cannot be opened; {"said": LINE} for each line that wofs logs; at the end {"done": {"kib":
@@ -55,11 +55,11 @@ def resident_kib(pid: int | str = "self") -> int:
 
 
 # --- through the library -------------------------------------------------------------------
-def by_library(image: str, norecovery: bool, logdev: str | None) -> int:
+def by_library(image: str, norecovery: bool, sb: int, logdev: str | None) -> int:
     """Tell of every path as the library reads it; return the memory used in KiB."""
     logging.getLogger("wofs").addHandler(Told())
     try:
-        filesystem = wofs.open(image, norecovery=norecovery, logdev=logdev)
+        filesystem = wofs.open(image, norecovery=norecovery, sb=sb, logdev=logdev)
     except (WofsError, OSError) as error:
         tell({"refused": fault("open", error)})
         return resident_kib()
@@ -70,12 +70,13 @@ def by_library(image: str, norecovery: bool, logdev: str | None) -> int:
 
 
 # --- through a mount -----------------------------------------------------------------------
-def by_mount(image: str, norecovery: bool, logdev: str | None) -> int:
+def by_mount(image: str, norecovery: bool, sb: int, logdev: str | None) -> int:
     """Tell of every path as a mount shows it; return the server's memory in KiB."""
     with tempfile.TemporaryDirectory(prefix=f"wofs-verify-{os.getpid()}-") as folder:
         top = Path(folder, "mnt")
         top.mkdir()
         options = ["-o", "norecovery"] if norecovery else []
+        options += ["-o", f"sb={sb}"] if sb else []
         options += ["-o", f"logdev={logdev}"] if logdev else []
         with Path(folder, "said").open("w+") as said:
             command = [*WOFS, "mount", "-f", *options, image, str(top)]
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("how", choices=("library", "mount"))
     parser.add_argument("image")
     parser.add_argument("--norecovery", action="store_true")
+    parser.add_argument("--sb", type=int, default=0, metavar="AGNO")
     parser.add_argument("--logdev", metavar="FILE")
     parser.add_argument("--memory", type=int, default=0, metavar="MIB")
     chosen = parser.parse_args()
@@ -130,7 +132,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (chosen.memory << 20, chosen.memory << 20))
     begun = time.monotonic()
     read = by_library if chosen.how == "library" else by_mount
-    kib = read(chosen.image, chosen.norecovery, chosen.logdev)
+    kib = read(chosen.image, chosen.norecovery, chosen.sb, chosen.logdev)
     tell({"done": {"kib": kib, "seconds": round(time.monotonic() - begun, 3)}})
 
 
