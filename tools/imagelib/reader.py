@@ -1,7 +1,7 @@
 """Read one image in a process of its own and tell everything as JSON lines on stdout.
 
-    python -m imagelib.reader library IMAGE [--norecovery] [--sb AGNO] [--logdev FILE] [--memory MIB]
-    python -m imagelib.reader mount IMAGE [--norecovery] [--sb AGNO] [--logdev FILE] [--memory MIB]
+    python -m imagelib.reader {library|mount} IMAGE
+                              [--norecovery] [--sb AGNO] [--logdev FILE] [--memory MIB]
 
 Lines: {"p": PATH, ...manifest keys..., "faults": [...]} for each path; {"refused": FAULT} when the
 image cannot be opened; {"said": LINE} for each line that wofs logs; at the end {"done": {"kib":
