@@ -141,14 +141,27 @@ def dependencies(of: str) -> Iterator[importlib.metadata.Distribution]:
                 todo.append(requirement.name)
 
 
+def tops(of: importlib.metadata.Distribution) -> list[Path]:
+    """Return what lies in site-packages of a distribution.
+
+    That is in its record; where an old pip wrote none, the names of its packages tell.
+    """
+    record = of.read_text("RECORD")
+    if record:
+        names = {file.parts[0] for file in of.files or ()} - {".."}
+    else:
+        names = set((of.read_text("top_level.txt") or "").split())
+    return [Path(str(of.locate_file(name))) for name in names]
+
+
 @pytest.fixture(scope="module")
 def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel installed and nothing but its dependencies, no extra."""
     folder = tmp_path_factory.mktemp("site")
     for found in dependencies("wofs"):
-        for name in {file.parts[0] for file in found.files or () if file.parts[0] != ".."}:
-            if not (folder / name).exists():
-                (folder / name).symlink_to(Path(str(found.locate_file(name))))
+        for path in tops(found):
+            if not (folder / path.name).exists():
+                (folder / path.name).symlink_to(path)
     options = ["--no-index", "--no-deps", "--no-compile", "--target", str(folder)]
     done = run(sys.executable, "-m", "pip", "install", *options, wheel)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -174,12 +174,15 @@ def test_a_users_mount_is_closed_to_others_and_theirs_to_unmount(place: Path) ->
 def test_root_of_a_user_namespace(place: Path) -> None:
     """It mounts without fusermount3; `trusted.` names, which it may not read, it is not shown."""
     script = f"""
+    unshare --user --map-root-user true || exit
     unshare --user --map-root-user --mount sh -c '
       {sys.executable} -c "from wofs.cli.main import main; main()" mount i m 2>/dev/null
       grep -c $PWD/m.fuse.wofs /proc/self/mounts
-      getfattr -m - m/attrs/same_name
+      {sys.executable} -c "import os; print(sorted(os.listxattr(\\"m/attrs/same_name\\")))"
       {sys.executable} -c "from wofs.cli.main import main; main()" umount m
       grep -c $PWD/m.fuse.wofs /proc/self/mounts'
     """
     said = as_user(script, place)
-    assert said == ["1", "# file: m/attrs/same_name", "security.x", "user.x", "", "0"]
+    if len(said) == 1:
+        pytest.skip(f"no user namespaces: {said[0]}")
+    assert said == ["1", "['security.x', 'user.x']", "0"]

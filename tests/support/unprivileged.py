@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 NOBODY = 65534
@@ -48,16 +48,21 @@ def _mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str
         raise OSError(number, os.strerror(number), target)
 
 
-def _reveal(path: Path) -> None:
-    """Make `path` reachable for everybody: a closed folder above it is covered by an open one."""
-    closed = [p for p in path.parents if not p.stat().st_mode & stat.S_IXOTH]
-    if not closed:
-        return
-    fd = os.open(path, os.O_PATH)
-    _mount("none", str(closed[-1]), "tmpfs", data="mode=755")
-    path.mkdir(parents=True)
-    _mount(f"/proc/self/fd/{fd}", str(path), flags=_MS_BIND | _MS_REC)
-    os.close(fd)
+def _reveal(paths: Iterable[Path]) -> None:
+    """Make `paths` reachable for everybody: closed folders above them are covered by open ones."""
+    held: list[tuple[Path, int]] = []
+    closed: set[Path] = set()
+    for path in sorted(paths):
+        above = [p for p in path.parents if not p.stat().st_mode & stat.S_IXOTH]
+        if above and not any(path.is_relative_to(other) for other, _ in held):
+            held.append((path, os.open(path, os.O_PATH)))
+            closed.add(above[-1])
+    for folder in closed:
+        _mount("none", str(folder), "tmpfs", data="mode=755")
+    for path, fd in held:
+        path.mkdir(parents=True)
+        _mount(f"/proc/self/fd/{fd}", str(path), flags=_MS_BIND | _MS_REC)
+        os.close(fd)
 
 
 def _fuse_node(mode: int) -> None:
@@ -76,8 +81,7 @@ def main() -> None:
     """Prepare the namespace, give up all rights, become the command."""
     mode, uid, *argv = sys.argv[1:]
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
-    for path in {sys.base_prefix, sys.prefix, str(Path(__file__).parents[2])}:
-        _reveal(Path(path))
+    _reveal(map(Path, {sys.base_prefix, sys.prefix, str(Path(__file__).parents[2])}))
     _fuse_node(int(mode, 8))
     number = int(uid)
     if number:
