@@ -115,9 +115,15 @@ def _headers(mount: Mount) -> Iterator[Part]:
             yield Part(kind, agno, 0, first + number * geo.sectsize, geo.sectsize, crc)
         agi = mount.agi[agno]
         assert agi is not None
-        walk = leaves(mount.buffers, geo, INOBT, [agi.root], agi.level - 1, agno, "inobt")
-        for number, (block, _) in enumerate(walk):
-            yield Part("inobt", agno, number, block.daddr << 9, geo.blocksize, INOBT.kind.crc)
+        found: set[int] = set()
+        level, obj = agi.level - 1, "inobt"
+        for _ in leaves(
+            mount.buffers, geo, INOBT, [agi.root], level, agno, obj, visited=found
+        ):
+            pass
+        for number, agbno in enumerate(sorted(found)):
+            start = agb_to_daddr(geo, agno, agbno) << 9
+            yield Part("inobt", agno, number, start, geo.blocksize, INOBT.kind.crc)
 
 
 def _of_inode(mount: Mount, inode: Inode) -> Iterator[Part]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from wofs.errors import BadField, ImageError
 from wofs.fs.stat import DIR, TYPE_NAMES
 from wofs.ondisk.dir import FT_UNKNOWN, MODE_OF_FTYPE
+from wofs.xfs.cache import Cache
 from wofs.xfs.dir import Entry
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
@@ -25,6 +26,18 @@ _MOST_DAMAGED = 10_000
 
 _NAMES_COMPARED = 1 << 15
 """Names of one directory that are remembered, so that none of them is delivered twice."""
+
+
+_NAMES_KEPT_BYTES = 8 << 20
+"""Most that the names of directories with a damaged index take up; one more may be kept."""
+
+_MOST_NAMES_KEPT = 1 << 17
+"""Names of a directory above which they are read again for every lookup."""
+
+
+def _weight_of_names(names: dict[bytes, Entry]) -> int:
+    """Return about how many bytes the entries of a directory hold."""
+    return 300 + 320 * len(names)
 
 
 class Batch:
@@ -89,6 +102,7 @@ class Tree:
 
     def __init__(self, mount: Mount) -> None:
         self.mount = mount
+        self._read: Cache[int, dict[bytes, Entry]] = Cache(_NAMES_KEPT_BYTES, _weight_of_names)
 
     def root(self) -> Inode:
         """Return the root directory."""
@@ -113,12 +127,21 @@ class Tree:
         try:
             return self.mount.dirs.lookup(directory, name)
         except ImageError as error:
-            for batch in self.listing(directory, lambda _: None):
-                for entry in batch.entries:
-                    if entry[3] == name:
-                        self.mount.report(error)
-                        return entry
-            raise
+            entry = self._names_of(directory).get(name)
+            if entry is None:
+                raise
+            self.mount.report(error)
+            return entry
+
+    def _names_of(self, directory: Inode) -> dict[bytes, Entry]:
+        """Return the entries of a directory by name: read once, not for every lookup."""
+        found = self._read.get(directory.ino)
+        if found is None:
+            batches = self.listing(directory, lambda _: None)
+            found = {entry[3]: entry for batch in batches for entry in batch.entries}
+            if len(found) <= _MOST_NAMES_KEPT:
+                self._read.put(directory.ino, found)
+        return found
 
     def listing(
         self, directory: Inode, on_error: OnError | None = None, after: int = 0
