@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import re
@@ -18,8 +19,6 @@ import pytest
 from packaging.requirements import Requirement
 
 from support.images import IMAGES
-
-pytestmark = pytest.mark.xdist_group("packaging")  # built once, by one worker
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("wofs", "tests", "tools", *(p.name for p in ROOT.glob("*.*") if p.is_file()), "LICENSE")
@@ -81,12 +80,15 @@ def sdist(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution."""
-    out = tmp_path_factory.mktemp("wheel")
-    options = ("--no-index", "--no-build-isolation")
-    done = pip_wheel(sdist, out, *options, env={"WOFS_WERROR": "1"})
-    assert done.returncode == 0, done.stdout + done.stderr
+def wheel(sdist: Path, image_folder: Path) -> Path:
+    """The wheel, built from the source distribution, once for all workers of one run."""
+    out = image_folder.parent / "wheel"
+    with (image_folder.parent / "wheel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            options = ("--no-index", "--no-build-isolation")
+            done = pip_wheel(sdist, out, *options, env={"WOFS_WERROR": "1"})
+            assert done.returncode == 0, done.stdout + done.stderr
     (path,) = out.iterdir()
     return path
 
