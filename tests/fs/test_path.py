@@ -240,6 +240,35 @@ def test_seek_data_and_hole_follow_the_map(fs: wofs.Filesystem) -> None:
                 file.seek(size, whence)
 
 
+class Counting(BytesDevice):
+    """Counts the bytes asked for."""
+
+    asked = 0
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Read as ever."""
+        self.asked += length
+        return super().pread(offset, length)
+
+
+def test_all_xattrs_are_read_at_once_and_as_one_by_one(image: Callable[[str], Path]) -> None:
+    costs = []
+    with wofs.open(Counting(image("default").read_bytes(), "counting.img")) as fs:
+        device = fs.root.image.mount.device
+        assert isinstance(device, Counting)
+        for top, folders, files in fs.root.walk():
+            for path in (top, *(top / name for name in (*folders, *files))):
+                xattrs = path.xattrs(follow_symlinks=False)
+                start = device.asked
+                single = [(name, xattrs[name]) for name in xattrs]
+                middle = device.asked
+                assert list(xattrs.items()) == single
+                costs.append((len(single), middle - start, device.asked - middle))
+    count, apart, together = max(costs)
+    assert count > 400
+    assert together * 10 < apart
+
+
 def test_xattrs_are_a_mapping(fs: wofs.Filesystem) -> None:
     xattrs = fs.path("/attrs/sf").xattrs()
     assert xattrs[b"user.a"] == xattrs["user.a"] == b"1"

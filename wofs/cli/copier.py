@@ -138,9 +138,7 @@ class Copier:
         """Return the attributes that are sound; damage to them is told."""
         out: dict[bytes, bytes] = {}
         try:
-            found = path.xattrs(follow_symlinks=False)
-            for name in found:
-                out[name] = found[name]
+            out.update(path.xattrs(follow_symlinks=False).items())  # keeps what comes before damage
         except (ImageError, OSError) as error:
             self._tell(path, error)
         return out

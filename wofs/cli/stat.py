@@ -45,9 +45,7 @@ def _xattrs(request: Request, path: Path) -> dict[bytes, bytes]:
     """Return the extended attributes that can be read; the damage is told."""
     out: dict[bytes, bytes] = {}
     try:
-        found = path.xattrs(follow_symlinks=False)
-        for name in found:
-            out[name] = found[name]
+        out.update(path.xattrs(follow_symlinks=False).items())  # keeps what comes before damage
     except (ImageError, OSError) as error:
         request.tell(path, error)
     return out

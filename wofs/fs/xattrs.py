@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from typing import TypeVar, overload
 
 from wofs.errors import NoXattr
@@ -40,6 +40,14 @@ class Xattrs(Mapping[bytes, bytes]):
     def __len__(self) -> int:
         return len(self._image.mount.attrs.names(self._inode))
 
+    def items(self) -> ItemsView[bytes, bytes]:
+        """Return all names with their values, read in one go: best where all are wanted."""
+        return _Items(self)
+
+    def read(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what `items` shows."""
+        return self._image.mount.attrs.items(self._inode)
+
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, bytes | str):
             return False
@@ -64,3 +72,12 @@ class Xattrs(Mapping[bytes, bytes]):
 
     def __repr__(self) -> str:
         return f"Xattrs({str(self._path)!r})"
+
+
+class _Items(ItemsView[bytes, bytes]):
+    """The names and values of one inode; going through them searches for no name."""
+
+    _mapping: Xattrs
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return self._mapping.read()

@@ -37,8 +37,11 @@ _REMOTE_EXTRA_BYTES = 8
 """What a remote entry takes up beyond a local one without value
 (`xfs_attr_leaf_entsize_remote`: its structure is padded to 12 bytes)."""
 
-Attr = tuple[int, bytes, bytes | tuple[int, int]]
-"""(flags, name, value); a remote value is (first attribute block, length)."""
+Value = bytes | tuple[int, int]
+"""A value, or where a remote one lies: (first attribute block, length)."""
+
+Attr = tuple[int, bytes, Value]
+"""(flags, name, value)."""
 
 
 class Attributes:
@@ -61,14 +64,36 @@ class Attributes:
 
         Raises the `ImageError` of a damaged attribute fork.
         """
+        return [name for name, _, _ in self._shown(inode)]
+
+    def items(self, inode: Inode) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the full names of all attributes that are shown, and their values.
+
+        The fork is gone through once, where `get` searches it for each name: names whose hash is
+        the same, which anybody can make by the thousand, cost no more than others. Raises as
+        `names` does before anything is yielded, and the `ImageError` of a damaged value.
+        """
+        shown = self._shown(inode)
+        first: dict[bytes, tuple[bytes, Value]] = {}  # what `get` finds, should a name come twice
+        for name, stored, value in shown:
+            first.setdefault(name, (stored, value))
+        for name, _, _ in shown:
+            stored, value = first[name]
+            content = self._content(inode, value)
+            if name == ACL_NAMES.get(stored):
+                content = acl_to_xattr(content, self._where(inode))
+            yield name, content
+
+    def _shown(self, inode: Inode) -> list[tuple[bytes, bytes, Value]]:
+        """Return (full name, stored name, value) of all attributes that are shown."""
         out = []
-        for flags, name, _ in self._all(inode):
+        for flags, name, value in self._all(inode):
             prefix = _PREFIX.get(flags & disk.NAMESPACES)
             if prefix is None or flags & disk.INCOMPLETE:
                 continue
             if flags & disk.ROOT and name in ACL_NAMES:
-                out.append(ACL_NAMES[name])
-            out.append(prefix + name)
+                out.append((ACL_NAMES[name], name, value))
+            out.append((prefix + name, name, value))
         return out
 
     def get(self, inode: Inode, name: bytes) -> bytes:
@@ -88,8 +113,11 @@ class Attributes:
     def _value(self, inode: Inode, namespace: int, stored: bytes, name: bytes) -> bytes:
         for flags, found, value in self._candidates(inode, stored):
             if found == stored and flags & (disk.NAMESPACES | disk.INCOMPLETE) == namespace:
-                return value if isinstance(value, bytes) else self._remote(inode, *value)
+                return self._content(inode, value)
         raise NoXattr(f"no attribute {name!r}", name)
+
+    def _content(self, inode: Inode, value: Value) -> bytes:
+        return value if isinstance(value, bytes) else self._remote(inode, *value)
 
     # ---- the forms
     def _where(self, inode: Inode, block: Block | None = None) -> Where:
@@ -247,7 +275,7 @@ def leaf_entries(leaf: IndexBlock, hashval: int | None = None) -> Iterator[Attr]
 
 def _name_value(
     data: bytes, at: int, flags: int, number: int, where: Where
-) -> tuple[bytes, bytes | tuple[int, int]]:
+) -> tuple[bytes, Value]:
     """Return the (name, value or its place) of the leaf entry whose name lies at `at`."""
     if flags & disk.LOCAL:
         valuelen, namelen = struct.unpack_from(">HB", data, at)
