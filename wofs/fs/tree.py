@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from wofs.errors import BadField, ImageError
 from wofs.fs.stat import DIR, TYPE_NAMES
 from wofs.ondisk.dir import FT_UNKNOWN, MODE_OF_FTYPE
+from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs.cache import Cache
 from wofs.xfs.dir import Entry
 from wofs.xfs.inode import Inode
@@ -156,6 +157,7 @@ class Tree:
         errors: list[ImageError] = []
         names: dict[int, bytes] = {}
         seen: set[bytes] = set()
+        alone = directory.format == FMT_LOCAL or directory.size == self.mount.geo.dirblksize
         said, repeats = "", 0
         while len(errors) < _MOST_DAMAGED:
             try:
@@ -173,6 +175,9 @@ class Tree:
                 continue
             if not entries:
                 break
+            if alone:  # nothing follows, and a block's own names were compared
+                yield Batch(self, directory, entries, names)
+                return
             after = entries[-1][0]
             if not seen.isdisjoint([entry[3] for entry in entries]):
                 twice = self._twice(directory, entries, seen)
@@ -218,12 +223,12 @@ class Tree:
 
         Raises BadField for a loop, a second place, a wrong '..', and what else is damaged.
         """
-        where = self.mount.where(f"directory {directory.ino}", field="'..' inumber")
         if directory.ino == self.mount.geo.rootino:
             where = self.mount.where(f"directory {parent}", field="inumber")
             raise BadField(where, "the root directory has a name: a loop", found=directory.ino)
         found = self.mount.dirs.parent(directory)
         if found != parent:
+            where = self.mount.where(f"directory {directory.ino}", field="'..' inumber")
             raise BadField(where, "a loop or a second place", parent, found)
 
     def problem(self, directory: Inode, entry: Entry, inode: Inode) -> ImageError | None:

@@ -114,7 +114,7 @@ class Directories:
         key = (inode.ino, 0)
         found = self._blocks.get(key)
         if found is None:
-            found = shortform(self._vol.geo, inode, self._where(inode))
+            found = shortform(self._vol.geo, inode, lambda: self._where(inode))
             self._blocks.put(key, found)
         return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Callable
 
 from wofs.errors import BadField, ImageError, Where
 from wofs.ondisk.dir import (
@@ -24,6 +25,9 @@ from wofs.xfs.inode import Inode
 
 Entry = tuple[int, int, int, bytes]
 """(cookie, ino, ftype, name); the cookie is the entry's place in the directory's data / 8 + 1."""
+
+Problem = tuple[str, object, object]
+"""(field, found, expected) of a broken rule."""
 
 DOT_COOKIE = (DATA_HEADER_BYTES >> 3) + 1
 DOTDOT_COOKIE = DOT_COOKIE + 2
@@ -88,7 +92,9 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
         at = stop
     if block.magic == MAGIC_BLOCK:
         _check_tail(data, len(out), where)
-    _check_names([entry[3] for entry in out], base == 0, where)
+    problem = _names_problem([entry[3] for entry in out], base == 0)
+    if problem:
+        raise bad(where, *problem)
     return out
 
 
@@ -126,39 +132,39 @@ def _free_length(data: bytes, at: int, end: int, where: Where) -> int:
     return length
 
 
-def _check_names(names: list[bytes], with_dots: bool, where: Where) -> None:
-    """Hold the names of a block to be unique and without '/' and NUL.
+def _names_problem(names: list[bytes], with_dots: bool) -> Problem | None:
+    """Say what is wrong with the names of a block: unique, without '/' and NUL they must be.
 
     '.' and '..' are the first two `with_dots`, and else not there.
     """
     if with_dots and names[:2] != [b".", b".."]:
-        raise bad(where, "first entries", names[:2], "'.' and '..'")
+        return "first entries", names[:2], "'.' and '..'"
     unique = set(names)
     if len(unique) != len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise bad(where, "name", f"{twice!r} twice", "unique names")
+        return "name", f"{Counter(names).most_common(1)[0][0]!r} twice", "unique names"
     if not with_dots and (b"." in unique or b".." in unique):
-        raise bad(where, "name", "'.' or '..'", "a name")
+        return "name", "'.' or '..'", "a name"
     together = b"".join(names)
     if b"/" in together or b"\0" in together:
         wrong = next(name for name in names if b"/" in name or b"\0" in name)
-        raise bad(where, "name", repr(wrong), "no '/' and no NUL")
+        return "name", repr(wrong), "no '/' and no NUL"
+    return None
 
 
-def shortform(geo: Geometry, inode: Inode, where: Where) -> list[Entry]:
+def shortform(geo: Geometry, inode: Inode, where: Callable[[], Where]) -> list[Entry]:
     """Return the entries of a directory that lies in its inode, '.' and '..' first.
 
-    Raises BadField.
+    `where` makes the place for an error. Raises BadField.
     """
     fork = inode.dfork[: inode.size]
     size = len(fork)
     if size < 6:
-        raise bad(where, "size", inode.size, "at least 6 for a shortform directory")
+        raise bad(where(), "size", inode.size, "at least 6 for a shortform directory")
     count, width = fork[0], 8 if fork[1] else 4
     at = 2 + width
     parent = int.from_bytes(fork[2:at], "big")
     if not valid_ino(geo, parent):
-        raise bad(where, "parent", parent, "an inode of the filesystem")
+        raise bad(where(), "parent", parent, "an inode of the filesystem")
     has_ftype = geo.has_ftype
     extra = width + (1 if has_ftype else 0)
     shift, mask, last_ag = geo.agino_log, geo.agino_mask, geo.agcount - 1
@@ -173,7 +179,7 @@ def shortform(geo: Geometry, inode: Inode, where: Where) -> list[Entry]:
         name_end = at + 3 + namelen
         stop = name_end + extra
         if not namelen or stop > size:
-            raise bad(where, f"entry {index} namelen", namelen, "1 to what the fork holds")
+            raise bad(where(), f"entry {index} namelen", namelen, "1 to what the fork holds")
         offset = fork[at + 1] << 8 | fork[at + 2]
         ftype = fork[name_end] if has_ftype else 0
         ino = int.from_bytes(fork[stop - width : stop], "big")
@@ -186,20 +192,22 @@ def shortform(geo: Geometry, inode: Inode, where: Where) -> list[Entry]:
         ):
             problem = _sf_problem(geo, ino, ftype, offset, last)
             if problem:
-                raise bad(where, f"entry {index} {problem[0]}", problem[1], problem[2])
+                raise bad(where(), f"entry {index} {problem[0]}", problem[1], problem[2])
         out.append(((offset >> 3) + 1, ino, ftype, fork[at + 3 : name_end]))
         last = offset
         at = stop
     if at != size:
-        raise bad(where, "size", inode.size, f"{at}, where the {count} entries end")
-    _check_names([entry[3] for entry in out], True, where)
+        raise bad(where(), "size", inode.size, f"{at}, where the {count} entries end")
+    problem = _names_problem([entry[3] for entry in out], True)
+    if problem:
+        raise bad(where(), *problem)
     return out
 
 
 def _sf_problem(
     geo: Geometry, ino: int, ftype: int, offset: int, last: int
-) -> tuple[str, object, object] | None:
-    """Return (field, found, expected) of the first rule a shortform entry breaks."""
+) -> Problem | None:
+    """Return the first rule a shortform entry breaks."""
     if not valid_ino(geo, ino):
         return "inumber", ino, "an inode of the filesystem"
     if ftype > FT_WHT:
