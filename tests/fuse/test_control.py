@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +91,18 @@ def test_an_impostor_is_told_from_the_server(image: Unpack, tmp_path: Path) -> N
         stranger = type(mounted)(**{**vars(mounted), "owner": os.geteuid() + 1})
         with pytest.raises(MountError, match="somebody else answers"):
             control.ask(stranger, "arena")
+
+
+def test_no_room_for_a_thread_is_no_reason_to_fail(
+    image: Unpack, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = os.makedev(0, (1 << 20) - 1)  # of no mount
+    usual = threading.stack_size(1 << 46)
+    try:
+        with wofs.open(image("empty")) as fs:
+            control.Control(fs.root.image.mount, device).close()
+    finally:
+        threading.stack_size(usual)
+    assert "cannot look at this mount: can't start new thread" in caplog.text
+    with socket.socket(socket.AF_UNIX) as line, pytest.raises(ConnectionRefusedError):
+        line.connect(control.address(device))

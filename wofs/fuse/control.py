@@ -47,11 +47,10 @@ class Control:
         try:
             self._socket.bind(address(device))
             self._socket.listen(4)
-        except OSError as error:
+            threading.Thread(target=self._serve, name="control", daemon=True).start()
+        except (OSError, RuntimeError) as error:  # RuntimeError: no room for a thread
             log.warning("wofs slab cannot look at this mount: %s", error)
             self._socket.close()
-            return
-        threading.Thread(target=self._serve, name="control", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
