@@ -25,7 +25,7 @@ _MOST_DAMAGED = 10_000
 """Damaged blocks of one directory after which its listing ends."""
 
 
-_NAMES_COMPARED = 1 << 15
+_NAMES_COMPARED = 1 << 14
 """Names of one directory that are remembered, so that none of them is delivered twice."""
 
 
