@@ -17,6 +17,7 @@ import pytest
 
 from imagelib import manifest
 from support import fuse, getdents
+from support.hostile import Edited
 from support.images import IMAGES, forget_what_only_root_sees
 from support.mounting import remount
 from support.places import Places, copy, spoil
@@ -271,3 +272,30 @@ def test_a_failing_device(image: Unpack, tmp_path: Path) -> None:
     assert len(told) == len(set(told))
     for line in told:
         assert re.fullmatch(r"WARNING default\.img: inode \d+: \w+: Input/output error", line)
+
+
+def test_an_entry_that_lies_costs_its_own_name_alone(image: Unpack, tmp_path: Path) -> None:
+    """Two entries lead to inodes that are sound elsewhere; listing them spoils neither."""
+    edited = Edited(image("default"))
+    edited.entry("/dirs/deep/00", "01", ino=edited.ino("/dirs/leaf"), ftype=1)
+    edited.entry("/dirs", "empty", ino=edited.ino("/files/one"), ftype=2)
+    path = tmp_path / "lying.img"
+    path.write_bytes(edited.data)
+    edited.close()
+    top = tmp_path / "m"
+    with fuse.mounted(path, top):
+        held = os.open(top / "dirs/leaf", os.O_RDONLY)
+        data = (top / "files/one").read_bytes()
+        names = os.listdir(held)
+        for folder, name in (("dirs/deep/00", "01"), ("dirs", "empty")):
+            found = {entry.name: entry for entry in os.scandir(top / folder)}
+            assert errno_of(lambda: os.lstat(found[name].path)) == "EUCLEAN"  # noqa: B023
+        assert os.listdir(held) == names == os.listdir(top / "dirs/leaf")
+        assert (top / "files/one").read_bytes() == data
+        os.close(held)
+
+
+def test_a_copy_of_the_superblock_hides_no_attribute(image: Unpack, tmp_path: Path) -> None:
+    with fuse.mounted(image("default"), tmp_path / "m", ["-o", "sb=1"]):
+        assert os.getxattr(tmp_path / "m/attrs/sf", "user.a") == b"1"
+        assert "system.posix_acl_access" in os.listxattr(tmp_path / "m/attrs/acl")

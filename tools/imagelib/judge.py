@@ -22,7 +22,8 @@ MOST_TOLD = 50
 NOT_OVER_FUSE = frozenset({"bt", "s"})
 """FUSE as pyfuse3 speaks it has no birth times and no map of holes."""
 
-_ERRNO_OF_DAMAGE = {"EUCLEAN", "EBADMSG", "EOPNOTSUPP"}
+_UNSUPPORTED = {"Unsupported", "EOPNOTSUPP", "ENOTSUP"}
+_ERRNO_OF_DAMAGE = {"EUCLEAN", "EBADMSG"}
 
 Line = dict[str, object]
 
@@ -157,7 +158,7 @@ class Judge:
             text = str(fault.get("text") or name)
             parts.add(part)
             self.verdict.err(f"{part.split(' ')[0]}: {text}")
-            if name in ("Unsupported", "EOPNOTSUPP"):
+            if name in _UNSUPPORTED:
                 unsupported += 1
             elif not self._damaged:
                 self.verdict.violate(f"{path}: {part}: {text}")

@@ -89,12 +89,13 @@ def by_mount(image: str, norecovery: bool, sb: int, logdev: str | None) -> int:
                     server.wait()
             said.seek(0)
             lines = said.read().splitlines()
-    if kib is None:
-        how = f"exit {server.returncode}"
-        tell({"refused": {"part": "mount", "class": how, "text": "\n".join(lines)}})
-        return 0
+    last = lines.pop() if kib is None and lines else ""
     for line in lines:
         tell({"said": line})
+    if kib is None:
+        how = f"exit {server.returncode}"
+        tell({"refused": {"part": "mount", "class": how, "text": last}})
+        return 0
     if server.returncode:
         raise SystemExit(f"wofs mount ended with {server.returncode}")
     return kib

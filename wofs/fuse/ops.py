@@ -47,6 +47,9 @@ FOREVER_S = 1e6
 
 ROOT = 1
 _DEVICES = frozenset({CHR, BLK})
+NOBODYS = 1 << 63
+"""Added to an inode number gives a node that no inode of an image has."""
+
 _CLAIMS_KEPT = 100_000
 
 
@@ -251,15 +254,17 @@ class Operations(ReadOnly):
     def _unread(self, entry: Entry, problem: Exception | None) -> EntryAttributes:
         """Return what a listing shows where no inode was read: a name, its number and type.
 
-        The kernel may not keep it: the first use asks again and meets the problem. Of '.' and
-        '..' (which have none) it uses no more.
+        The kernel may not keep it: the first use asks again and meets the problem. Its node is
+        nobody's: the inode itself may be sound in another place, where the kernel would take
+        this for another life of it and refuse it from then on (`fuse_stale_inode`). Of '.' and
+        '..' (which have no problem) it uses number and type alone.
         """
         if isinstance(problem, ImageError):
             self.report(problem)
         elif problem is not None:
             log_once(self.place(entry[1]), "readdir", problem)
         out = self._passing
-        out.st_ino = entry[1]
+        out.st_ino = entry[1] if problem is None else entry[1] | NOBODYS
         out.st_mode = MODE_OF_FTYPE.get(entry[2], REG) << 12
         out.generation = out.st_size = out.st_blocks = 0
         out.st_nlink = 1

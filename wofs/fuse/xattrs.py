@@ -52,8 +52,12 @@ class XattrPolicy:
 
     @property
     def possible(self) -> bool:
-        """Whether any inode may have attributes; a log not replayed may hide the bit."""
-        return bool(self._mounted.geo.has_attr) or not self._mounted.log.clean
+        """Whether any inode may have attributes.
+
+        A log not replayed may hide the bit, and copies of the superblock are not kept current.
+        """
+        m = self._mounted
+        return bool(m.geo.has_attr or m.options.sb_agno) or not m.log.clean
 
     def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value; raises NoXattr, FUSEError by policy, or the `ImageError` met."""
