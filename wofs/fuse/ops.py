@@ -31,6 +31,7 @@ from wofs.errors import ImageError, IsDir, NotDir, NotFound
 from wofs.fs.info import MAX_NAME_BYTES, statfs
 from wofs.fs.stat import BLK, CHR, DIR, PAGE_BYTES, REG
 from wofs.fs.tree import Tree
+from wofs.fuse.ahead import Ahead
 from wofs.fuse.errmap import NAME_TOO_LONG, READ_ONLY, STALE
 from wofs.fuse.handler import answering, log_once
 from wofs.fuse.listing import Listings
@@ -65,6 +66,7 @@ class Operations(ReadOnly):
         self._tree = Tree(mounted)
         self._xattrs = XattrPolicy(mounted)
         self._listings = Listings(self._tree, self._xattrs)
+        self.ahead = Ahead(self._tree)
         self._claims: dict[int, int] = {}
         self.enable_acl = self._xattrs.possible
         # pyfuse3 copies a reply before the next request: one object of each kind will do.
@@ -213,7 +215,9 @@ class Operations(ReadOnly):
     @answering
     def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         """Prove the directory's place; its inode number is the handle."""
-        return self._directory(inode).ino
+        ino = self._directory(inode).ino
+        self.ahead.opened(ino, DIR)
+        return ino
 
     @answering
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
@@ -227,14 +231,18 @@ class Operations(ReadOnly):
         listing.back = None
         fill, reply, out = self._filler(), readdir_reply, self._entry
         start = start_id
+        below, files = [], []
         try:
             for entry, inode, following in rows:
                 if not isinstance(inode, Inode):
                     full = not reply(token, entry[3], self._unread(entry, inode), following)
-                elif inode.mode >> 12 == DIR:
+                elif (kind := inode.mode >> 12) == DIR:
                     place = self._listed(directory, inode)
+                    below.append(inode.ino)
                     full = not reply(token, entry[3], fill(place, inode), following)
                 else:
+                    if kind == REG and inode.size:
+                        files.append(inode.ino)
                     full = not reply(token, entry[3], fill(out, inode), following)
                 if full:
                     listing.back = entry, inode, following
@@ -244,6 +252,7 @@ class Operations(ReadOnly):
             if start == start_id:
                 raise
             return  # the reply holds what was read; who asks on meets the error
+        self.ahead.listed(directory.ino, below, files)
         self._listings.note(directory, listing)
         if start != start_id or listing.back:
             # Kept at its end too: the kernel asks once more to hear that nothing follows.
@@ -293,6 +302,7 @@ class Operations(ReadOnly):
         if found.mode >> 12 == DIR:
             raise IsDir(f"inode {found.ino} is a directory")
         self._mounted.maps.extents(found)
+        self.ahead.opened(found.ino, REG)
         self._file.fh = found.ino
         return self._file
 

@@ -72,8 +72,9 @@ def serve(
     try:
         # A signal between here and the loop would leave a dead mount behind.
         signal.pthread_sigmask(signal.SIG_BLOCK, loop.SIGNALS)
-        _attach(mounted, where, kernel_options)
-        _run(mounted, settling)
+        operations = Operations(mounted)
+        _attach(operations, where, kernel_options)
+        _run(mounted, settling, operations.ahead)
         mounted.arena.enforce()
         log.info("unmounted %s from %s", device.name, where)
     finally:
@@ -81,22 +82,22 @@ def serve(
         settling.close()
 
 
-def _run(mounted: Mount, settling: _Settling) -> None:
+def _run(mounted: Mount, settling: _Settling, idle: loop.Idle) -> None:
     """Serve what is attached until its end, then detach it."""
     # What the mount made lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        loop.run(settling.settle, mounted.arena.enforce, mounted.options.scrub_s)
+        loop.run(settling.settle, mounted.arena.enforce, mounted.options.scrub_s, idle)
     finally:
         pyfuse3.close(unmount=True)
         settling.detach()
 
 
-def _attach(mounted: Mount, where: str, kernel_options: set[str]) -> None:
+def _attach(operations: Operations, where: str, kernel_options: set[str]) -> None:
     """Make the kernel's mount; raises MountError with what libfuse or fusermount3 says."""
-    operations, said = Operations(mounted), b""
+    said = b""
     try:
         with _stderr_kept() as kept:
             try:

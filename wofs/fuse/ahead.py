@@ -1,0 +1,111 @@
+"""Reading ahead of the client, while no request waits.
+
+Who goes through a tree (find, du, tar, cp -r) takes the directories of a listing, or its
+files, one after the other, and waits for each until it was read. Meanwhile, between its
+requests, what comes next is read: directories and their inodes into the caches, the data of
+files by the system, from the device into its page cache. That starts only when things are
+opened in the order in which they were listed, and goes a few steps ahead at most. Nothing
+depends on it: an error met here is met again, and reported, by the request for what has it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from wofs.errors import ImageError, PathError
+from wofs.fs.stat import DIR, REG
+from wofs.fs.tree import Tree
+
+STEPS_AHEAD = 4
+"""Directories, or files, that are read before the client asks."""
+
+_FRAMES = 64
+"""Depth of listings that are remembered: what was listed above is gone on with later."""
+
+_FRAME_ITEMS = 2048
+_SKIPPED_AT_MOST = 16
+"""What may be passed over before an order is none."""
+
+_DIRECTORY_BYTES = 8192
+"""A larger directory takes too long: a request that comes meanwhile would have to wait."""
+
+_FILE_BYTES = 1 << 20
+"""What the kernel reads ahead of a larger file is its own business."""
+
+
+class Order:
+    """Inode numbers in the order in which they may be opened: listings within listings."""
+
+    def __init__(self) -> None:
+        self._frames: deque[tuple[int, deque[int]]] = deque(maxlen=_FRAMES)
+
+    def listed(self, owner: int, inos: Sequence[int]) -> None:
+        """Note what a listing of the directory `owner` held, or one more part of it."""
+        if not inos:
+            return
+        if not self._frames or self._frames[-1][0] != owner:
+            self._frames.append((owner, deque()))
+        items = self._frames[-1][1]
+        items.extend(inos[: _FRAME_ITEMS - len(items)])
+
+    def opened(self, ino: int) -> bool:
+        """Whether `ino` is next, or nearly; if so, what was before it is over."""
+        for depth in range(len(self._frames) - 1, -1, -1):
+            items = self._frames[depth][1]
+            for skipped, item in enumerate(islice(items, _SKIPPED_AT_MOST)):
+                if item == ino:
+                    while len(self._frames) > depth + 1:
+                        self._frames.pop()
+                    for _ in range(skipped + 1):
+                        items.popleft()
+                    return True
+        return False
+
+    def coming(self) -> Iterator[int]:
+        """Yield what comes next, the innermost listing first."""
+        for _, items in reversed(self._frames):
+            yield from items
+
+
+class Ahead:
+    """Reads ahead in one tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._orders = {DIR: Order(), REG: Order()}
+        self._turn: list[int] = []
+        self._done: deque[int] = deque(maxlen=4 * STEPS_AHEAD)
+
+    def listed(self, owner: int, directories: Sequence[int], files: Sequence[int]) -> None:
+        """Note what a part of a listing of the directory `owner` held."""
+        self._orders[DIR].listed(owner, directories)
+        self._orders[REG].listed(owner, files)
+
+    def opened(self, ino: int, kind: int) -> None:
+        """Note that a directory or a file is opened; what comes next is worth reading."""
+        order = self._orders[kind]
+        if order.opened(ino):
+            coming = islice(order.coming(), STEPS_AHEAD)
+            self._turn = [ino for ino in coming if ino not in self._done]
+            self._turn.reverse()
+
+    def pending(self) -> bool:
+        """Whether there is anything to be read."""
+        return bool(self._turn)
+
+    def step(self) -> None:
+        """Read one directory or file ahead."""
+        ino = self._turn.pop()
+        self._done.append(ino)
+        mount = self._tree.mount
+        try:
+            inode = mount.inodes.get(ino)
+            if inode.mode >> 12 == REG:
+                mount.data.expect(inode, 0, _FILE_BYTES)
+            elif inode.size <= _DIRECTORY_BYTES:
+                entries = mount.dirs.batch(inode, 0)
+                mount.inodes.get_many([entry[1] for entry in entries])
+        except (ImageError, PathError, OSError):
+            pass  # whoever asks for it gets to know
