@@ -70,6 +70,7 @@ def race(backend: str, stores: int, told: Progress = lambda _: None) -> Race:
             told(_slab.stray_blows()[0])
     finally:
         tried, landed = _slab.stray_rest()
+    told(tried)
     arena.close()
     return Race(backend, tried, landed, inits, spoiled)
 
