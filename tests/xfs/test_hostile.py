@@ -123,6 +123,12 @@ def test_a_reflinked_file_may_share_with_itself(b1k: Image) -> None:
         assert data[second[0] : second[1]] == data[first[0] : first[1]] != bytes(1024)
 
 
+def test_no_file_has_more_blocks_than_offsets(b1k: Image) -> None:
+    b1k.put(b1k.part("/files/big", "inode"), 64, "Q", 1 << 55)
+    text = "nblocks is 36028797018963968, expected less than 2^55"
+    fails(b1k, lambda fs: fs.path("/files/big").stat(), text)
+
+
 # ---- btrees
 TREE = "/many_extents"
 
@@ -363,6 +369,15 @@ def test_no_attribute_name_has_a_nul(b1k: Image) -> None:
     fork = INO_FORKS + 8 * b1k.read(part, 82, "B")
     b1k.put(part, fork + 4 + 3, "B", 0)
     fails(b1k, lambda fs: list(fs.path("/attrs/sf").xattrs()), "expected no NUL")
+
+
+def test_an_acl_has_known_tags(b1k: Image) -> None:
+    part = b1k.part("/attrs/acl", "inode")
+    raw = b1k.device.pread(part.start, part.size)
+    at = raw.index(b"SGI_ACL_FILE") + len(b"SGI_ACL_FILE") + 4
+    b1k.put(part, at, "I", 3)
+    name = "system.posix_acl_access"
+    fails(b1k, lambda fs: fs.path("/attrs/acl").xattrs()[name], "acl tag is 0x3, expected one of")
 
 
 # ---- images that end early

@@ -15,6 +15,7 @@ from pathlib import Path
 _COMPARE_BYTES = 1 << 20
 _STEP_BYTES = 512
 _MAX_BLOCK_BYTES = 64 << 10
+_MOST_CHANGED = 4096
 
 _FORK_BLOCKS = (
     (0, b"BMA3", "extents", 24, 56),
@@ -52,10 +53,10 @@ _SHOWN_BY_FIELD = (
 
 @dataclass(frozen=True)
 class Touch:
-    """Changed bytes of an inode or of a block of its own.
+    """A changed byte of an inode or of a block of its own.
 
     `part` is "inode", "extents", "entries", "target", "attributes", "hashes" (a leaf of a
-    directory's index) or "node"; `offset` is the first changed byte within that inode or block.
+    directory's index) or "node"; `offset` is the byte within that inode or block.
     """
 
     ino: int
@@ -97,7 +98,8 @@ def touches(base: Path, image: Path, inode_bytes: int) -> set[Touch]:
 
 
 def _changed(sound: mmap.mmap, image: Path) -> Iterator[int]:
-    """Yield the first byte of each run of differing bytes; the end of a cut file is none."""
+    """Yield every byte that differs, up to `_MOST_CHANGED`; the end of a cut file is none."""
+    left = _MOST_CHANGED
     with image.open("rb") as f:
         size = min(len(sound), os.fstat(f.fileno()).st_size)
         for start in range(0, size, _COMPARE_BYTES):
@@ -106,11 +108,10 @@ def _changed(sound: mmap.mmap, image: Path) -> Iterator[int]:
             here = here[: len(there)]
             if here == there:
                 continue
-            before = False
             for at, (a, b) in enumerate(zip(here, there, strict=True), start):
-                if a != b and not before:
+                if a != b and left:
+                    left -= 1
                     yield at
-                before = a != b
 
 
 def _owner(sound: mmap.mmap, at: int, inode_bytes: int) -> Touch | None:

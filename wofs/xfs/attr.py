@@ -32,6 +32,7 @@ _PREFIX = {0: b"user.", disk.ROOT: b"trusted.", disk.SECURE: b"security."}
 _NAMESPACE = {prefix: flags for flags, prefix in _PREFIX.items()}
 _ACL_VERSION = 2
 _ACL_USER, _ACL_GROUP = 0x02, 0x08
+_ACL_TAGS = frozenset({0x01, _ACL_USER, 0x04, _ACL_GROUP, 0x10, 0x20})
 _NO_ID = 0xFFFFFFFF
 _REMOTE_EXTRA_BYTES = 8
 """What a remote entry takes up beyond a local one without value
@@ -312,6 +313,8 @@ def acl_to_xattr(stored: bytes, where: Where) -> bytes:
         raise bad(where, "acl count", count, f"at most {max(0, len(stored) - 4) // 12}")
     out = [struct.pack("<I", _ACL_VERSION)]
     for tag, ident, perm, _ in struct.iter_unpack(">IIHH", stored[4 : 4 + 12 * count]):
+        if tag not in _ACL_TAGS:
+            raise bad(where, "acl tag", f"{tag:#x}", "one of 1, 2, 4, 8, 16, 32")
         shown = ident if tag in (_ACL_USER, _ACL_GROUP) else _NO_ID
-        out.append(struct.pack("<HHI", tag & 0xFFFF, perm, shown))
+        out.append(struct.pack("<HHI", tag, perm, shown))
     return b"".join(out)

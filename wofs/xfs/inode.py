@@ -28,6 +28,9 @@ _INODE_BYTES = 1100
 _MERGE_GAP_BYTES = 4 << 10
 _MERGE_MAX_BYTES = 256 << 10
 
+_BLOCKS_BITS = 55
+"""No file has more blocks, however many of them it shares: offsets have 54 bits."""
+
 _BIGTIME_EPOCH_NS = disk.BIGTIME_EPOCH_OFFSET * 10**9
 _FIFO, _CHR, _DIR, _BLK, _REG, _LNK, _SOCK = 1, 2, 4, 6, 8, 10, 12
 _TYPES = frozenset({_FIFO, _CHR, _DIR, _BLK, _REG, _LNK, _SOCK})
@@ -283,6 +286,7 @@ class _Decoder:
             or anextents
             or nextents > nblocks
             or size >> 63
+            or nblocks >> _BLOCKS_BITS
             or flags2 & (self._bad_flags2 | disk.DIFLAG2_REFLINK)
             or aformat != disk.FMT_EXTENTS
             or forkoff * 8 >= self._literal
@@ -332,6 +336,8 @@ class _Decoder:
             return ("size", f"{inode.size:#x}", "less than 2^63")
         if inode.nextents + inode.anextents > inode.nblocks:
             return ("nblocks", inode.nblocks, f"at least the {inode.nextents} extents")
+        if inode.nblocks >> _BLOCKS_BITS:
+            return ("nblocks", inode.nblocks, f"less than 2^{_BLOCKS_BITS}")
         problem = self._flags_problem(inode, kind)
         if problem:
             return problem
