@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,7 @@ pytest.importorskip("pyfuse3")
 from support.hostile import INODE_MODE, Edited
 from wofs.device import BytesDevice, FileDevice
 from wofs.errors import Corrupt
-from wofs.fs.stat import DIR, REG
+from wofs.fs.stat import DIR
 from wofs.fs.tree import Tree
 from wofs.fuse.ahead import STEPS_AHEAD, Ahead, Order
 from wofs.xfs.inode import Inode
@@ -60,22 +59,16 @@ def test_order_is_bounded() -> None:
 
 
 class Counting(FileDevice):
-    """Counts what is read, and notes what is announced."""
+    """Counts what is read."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.reads = 0
-        self.expected: list[tuple[int, int]] = []
 
     def pread(self, offset: int, length: int) -> bytes:
         """Count a read."""
         self.reads += 1
         return super().pread(offset, length)
-
-    def expect(self, offset: int, length: int) -> None:
-        """Note an announcement."""
-        self.expected.append((offset, length))
-        super().expect(offset, length)
 
 
 @pytest.fixture
@@ -108,9 +101,9 @@ def test_a_directory_read_ahead_costs_no_read(mounted: tuple[Mount, Counting]) -
     root = tree.root()
     below = children(tree, root, DIR)
     assert len(below) > STEPS_AHEAD + 1
-    ahead.listed(root.ino, below, [])
+    ahead.listed(root.ino, below)
     assert not work(ahead), "a listing alone is no reason"
-    ahead.opened(below[0], DIR)
+    ahead.opened(below[0])
     assert work(ahead) == STEPS_AHEAD
     before = device.reads
     small = [d for d in map(opened.inodes.get, below[1 : STEPS_AHEAD + 1]) if d.size <= 8192]
@@ -118,27 +111,8 @@ def test_a_directory_read_ahead_costs_no_read(mounted: tuple[Mount, Counting]) -
     for directory in small:
         opened.inodes.get_many([entry[1] for entry in opened.dirs.batch(directory, 0)])
     assert device.reads == before
-    ahead.opened(below[1], DIR)
+    ahead.opened(below[1])
     assert work(ahead) == 1, "what was read is not read again"
-
-
-def test_files_are_announced_where_they_lie(mounted: tuple[Mount, Counting]) -> None:
-    opened, device = mounted
-    tree = Tree(opened)
-    ahead = Ahead(tree)
-    folder = opened.inodes.get(tree._entry(tree.root(), b"files")[1])
-    files = [i for i in children(tree, folder, REG) if opened.inodes.get(i).size]
-    ahead.listed(folder.ino, [], files)
-    ahead.opened(files[0], REG)
-    work(ahead)
-    pieces = [
-        (source, size)
-        for ino in files[1 : STEPS_AHEAD + 1]
-        for _, source, size in opened.data.pieces(opened.inodes.get(ino), 0, 1 << 20)
-        if source is not None
-    ]
-    assert sorted(device.expected) == sorted(pieces)
-    assert pieces
 
 
 def test_damage_is_left_to_the_request_that_meets_it(image: Callable[[str], Path]) -> None:
@@ -147,18 +121,10 @@ def test_damage_is_left_to_the_request_that_meets_it(image: Callable[[str], Path
     opened = mount(BytesDevice(bytes(edited.data)))
     ahead = Ahead(Tree(opened))
     damaged = edited.ino("/dirs")
-    ahead.listed(opened.geo.rootino, [1 << 40, damaged], [])
-    ahead.opened(1 << 40, DIR)
+    ahead.listed(opened.geo.rootino, [1 << 40, damaged])
+    ahead.opened(1 << 40)
     assert work(ahead) == 1
     with pytest.raises(Corrupt):
         opened.inodes.get(damaged)
     opened.close()
     edited.close()
-
-
-def test_announcing_reads_nothing(image: Callable[[str], Path]) -> None:
-    device = FileDevice(image("default"))
-    device.expect(0, 1 << 20)
-    device.expect(1 << 40, 4096)  # beyond the end: nothing happens
-    assert os.fstat(device.fileno()).st_size == device.size
-    device.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 class Device(Protocol):
@@ -22,15 +22,6 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Give the source back; reading afterwards raises."""
-        ...
-
-
-@runtime_checkable
-class ReadsAhead(Protocol):
-    """A device that can read before it is asked to."""
-
-    def expect(self, offset: int, length: int) -> None:
-        """Get ready to return `length` bytes from byte `offset`; wait for none."""
         ...
 
 

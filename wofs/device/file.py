@@ -49,10 +49,6 @@ class FileDevice:
             return data
         return _rest(held.number, offset, length, data)
 
-    def expect(self, offset: int, length: int) -> None:
-        """Let the system read `length` bytes from byte `offset` into its cache; wait for none."""
-        os.posix_fadvise(self._held().number, offset, length, os.POSIX_FADV_WILLNEED)
-
     def close(self) -> None:
         """Give the file back, once the reads under way are done; a second call does nothing."""
         self._open = None

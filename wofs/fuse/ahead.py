@@ -1,9 +1,8 @@
-"""Reading ahead of the client, while no request waits.
+"""Reading directories ahead of the client, while no request waits.
 
-Who goes through a tree (find, du, tar, cp -r) takes the directories of a listing, or its
-files, one after the other, and waits for each until it was read. Meanwhile, between its
-requests, what comes next is read: directories and their inodes into the caches, the data of
-files by the system, from the device into its page cache. That starts only when things are
+Who goes through a tree (find, du, tar, ls -R) takes the directories of a listing one after
+the other, and waits for each until it was read and its inodes were proved. Meanwhile, between
+its requests, the next ones are read into the caches. That starts only when directories are
 opened in the order in which they were listed, and goes a few steps ahead at most. Nothing
 depends on it: an error met here is met again, and reported, by the request for what has it.
 """
@@ -15,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from wofs.errors import ImageError, PathError
-from wofs.fs.stat import DIR, REG
 from wofs.fs.tree import Tree
 
 STEPS_AHEAD = 4
-"""Directories, or files, that are read before the client asks."""
+"""Directories that are read before the client asks."""
 
 _FRAMES = 64
 """Depth of listings that are remembered: what was listed above is gone on with later."""
@@ -30,10 +28,6 @@ _SKIPPED_AT_MOST = 16
 
 _DIRECTORY_BYTES = 8192
 """A larger directory takes too long: a request that comes meanwhile would have to wait."""
-
-_FILE_BYTES = 1 << 20
-"""What the kernel reads ahead of a larger file is its own business."""
-
 
 class Order:
     """Inode numbers in the order in which they may be opened: listings within listings."""
@@ -74,20 +68,18 @@ class Ahead:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._orders = {DIR: Order(), REG: Order()}
+        self._order = Order()
         self._turn: list[int] = []
         self._done: deque[int] = deque(maxlen=4 * STEPS_AHEAD)
 
-    def listed(self, owner: int, directories: Sequence[int], files: Sequence[int]) -> None:
-        """Note what a part of a listing of the directory `owner` held."""
-        self._orders[DIR].listed(owner, directories)
-        self._orders[REG].listed(owner, files)
+    def listed(self, owner: int, directories: Sequence[int]) -> None:
+        """Note the directories in a part of a listing of the directory `owner`."""
+        self._order.listed(owner, directories)
 
-    def opened(self, ino: int, kind: int) -> None:
-        """Note that a directory or a file is opened; what comes next is worth reading."""
-        order = self._orders[kind]
-        if order.opened(ino):
-            coming = islice(order.coming(), STEPS_AHEAD)
+    def opened(self, ino: int) -> None:
+        """Note that a directory is opened; if it was expected, the next ones are worth reading."""
+        if self._order.opened(ino):
+            coming = islice(self._order.coming(), STEPS_AHEAD)
             self._turn = [ino for ino in coming if ino not in self._done]
             self._turn.reverse()
 
@@ -96,16 +88,14 @@ class Ahead:
         return bool(self._turn)
 
     def step(self) -> None:
-        """Read one directory or file ahead."""
+        """Read one directory ahead."""
         ino = self._turn.pop()
         self._done.append(ino)
         mount = self._tree.mount
         try:
-            inode = mount.inodes.get(ino)
-            if inode.mode >> 12 == REG:
-                mount.data.expect(inode, 0, _FILE_BYTES)
-            elif inode.size <= _DIRECTORY_BYTES:
-                entries = mount.dirs.batch(inode, 0)
+            directory = mount.inodes.get(ino)
+            if directory.size <= _DIRECTORY_BYTES:
+                entries = mount.dirs.batch(directory, 0)
                 mount.inodes.get_many([entry[1] for entry in entries])
         except (ImageError, PathError, OSError):
             pass  # whoever asks for it gets to know

@@ -216,7 +216,7 @@ class Operations(ReadOnly):
     def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         """Prove the directory's place; its inode number is the handle."""
         ino = self._directory(inode).ino
-        self.ahead.opened(ino, DIR)
+        self.ahead.opened(ino)
         return ino
 
     @answering
@@ -231,18 +231,16 @@ class Operations(ReadOnly):
         listing.back = None
         fill, reply, out = self._filler(), readdir_reply, self._entry
         start = start_id
-        below, files = [], []
+        below = []
         try:
             for entry, inode, following in rows:
                 if not isinstance(inode, Inode):
                     full = not reply(token, entry[3], self._unread(entry, inode), following)
-                elif (kind := inode.mode >> 12) == DIR:
+                elif inode.mode >> 12 == DIR:
                     place = self._listed(directory, inode)
                     below.append(inode.ino)
                     full = not reply(token, entry[3], fill(place, inode), following)
                 else:
-                    if kind == REG and inode.size:
-                        files.append(inode.ino)
                     full = not reply(token, entry[3], fill(out, inode), following)
                 if full:
                     listing.back = entry, inode, following
@@ -252,7 +250,7 @@ class Operations(ReadOnly):
             if start == start_id:
                 raise
             return  # the reply holds what was read; who asks on meets the error
-        self.ahead.listed(directory.ino, below, files)
+        self.ahead.listed(directory.ino, below)
         self._listings.note(directory, listing)
         if start != start_id or listing.back:
             # Kept at its end too: the kernel asks once more to hear that nothing follows.
@@ -302,7 +300,6 @@ class Operations(ReadOnly):
         if found.mode >> 12 == DIR:
             raise IsDir(f"inode {found.ino} is a directory")
         self._mounted.maps.extents(found)
-        self.ahead.opened(found.ino, REG)
         self._file.fh = found.ino
         return self._file
 

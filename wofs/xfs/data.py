@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wofs.device.base import ReadsAhead
 from wofs.errors import Truncated
 from wofs.xfs.bmap import Maps
 from wofs.xfs.geometry import fsb_to_byte
@@ -47,17 +46,6 @@ class Data:
             for _, source, size in self.pieces(inode, offset, length)
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def expect(self, inode: Inode, offset: int, length: int) -> None:
-        """Let the device read ahead what a `read` of the same range will need, if it can.
-
-        Raises what `read` raises for a damaged extent map.
-        """
-        device = self._vol.device
-        if isinstance(device, ReadsAhead):
-            for _, source, size in self.pieces(inode, offset, length):
-                if source is not None:
-                    device.expect(source, size)
 
     def _pread(self, inode: Inode, source: int, length: int) -> bytes:
         data = self._vol.device.pread(source, length)
