@@ -16,6 +16,7 @@ from wofs.errors import Corrupt
 from wofs.fs.stat import DIR
 from wofs.fs.tree import Tree
 from wofs.fuse.ahead import STEPS_AHEAD, Ahead, Order
+from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount, mount
 
@@ -128,3 +129,32 @@ def test_damage_is_left_to_the_request_that_meets_it(image: Callable[[str], Path
         opened.inodes.get(damaged)
     opened.close()
     edited.close()
+
+
+class Failing(BytesDevice):
+    """Breaks down as only a bug would, once told to."""
+
+    broken = False
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Read, or break down."""
+        if self.broken:
+            raise RuntimeError("a bug in the device")
+        return super().pread(offset, length)
+
+
+def test_a_bug_is_logged_and_ends_nothing(
+    image: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Failing(image("b1k").read_bytes())
+    opened = mount(device)
+    tree = Tree(opened)
+    ahead = Ahead(tree)
+    below = children(tree, tree.root(), DIR)
+    large = [i for i in below if opened.inodes.get(i).format != FMT_LOCAL]
+    ahead.listed(opened.geo.rootino, [below[0], *large])
+    ahead.opened(below[0])
+    device.broken = True
+    assert work(ahead)
+    assert "reading ahead: RuntimeError: a bug in the device" in caplog.text
+    opened.close()

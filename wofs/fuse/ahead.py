@@ -15,6 +15,7 @@ from itertools import islice
 
 from wofs.errors import ImageError, PathError
 from wofs.fs.tree import Tree
+from wofs.fuse.handler import log_once
 
 STEPS_AHEAD = 4
 """Directories that are read before the client asks."""
@@ -99,3 +100,5 @@ class Ahead:
                 mount.inodes.get_many([entry[1] for entry in entries])
         except (ImageError, PathError, OSError):
             pass  # whoever asks for it gets to know
+        except Exception as error:  # no request is to blame for it, and none may suffer
+            log_once(str(mount.where(f"inode {ino}")), "reading ahead", error)
