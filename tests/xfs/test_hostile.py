@@ -199,6 +199,13 @@ def test_a_map_beyond_all_bounds_is_not_read(b1k: Image) -> None:
             fs.path(TREE).read_bytes()
 
 
+def test_no_chunk_lies_in_the_headers(b1k: Image, caplog: pytest.LogCaptureFixture) -> None:
+    b1k.put(b1k.part("0", "inobt"), 56, "I", 0)
+    with b1k.device.opened() as fs:
+        assert len(fs.path("/files/one").read_bytes()) == 1  # by its own evidence
+    assert "the record lies in the AG's headers, before inode 4" in caplog.text
+
+
 # ---- directories
 NODE = "/dirs/node"
 

@@ -125,7 +125,7 @@ def read_chunks(buffers: Buffers, geo: Geometry, agno: int, agi: Agi) -> ChunkTa
     """Read and verify every record of one AG's inode btree."""
     table = ChunkTable()
     obj = f"inobt {agno}"
-    limit = (ag_length(geo, agno) << geo.inopblog) - 1
+    first, limit = geo.ag_header_blocks << geo.inopblog, (ag_length(geo, agno) << geo.inopblog) - 1
     sparse = bool(geo.has_sparse)
     align = min(INODES_PER_CHUNK, geo.inopblock)
     last = -INODES_PER_CHUNK
@@ -136,6 +136,8 @@ def read_chunks(buffers: Buffers, geo: Geometry, agno: int, agi: Agi) -> ChunkTa
                 problem = f"overlaps or precedes the record at {last}"
             if start > limit or (not hole and start + INODES_PER_CHUNK - 1 > limit):
                 problem = f"leaves the AG, whose last inode is {limit}"
+            if start < first:
+                problem = f"lies in the AG's headers, before inode {first}"
             if problem:
                 place = buffers.where(block.obj, block.daddr, len(block.data), "startino")
                 raise BadField(place, f"the record {problem}", found=start)
