@@ -65,10 +65,10 @@ class Control:
                     log.info("a question about the slab was not answered: %s", error)
 
     def _answer(self, line: socket.socket) -> None:
+        if _peer_uid(line) not in (0, os.geteuid()):
+            return  # before anything is waited for: a stranger must not keep others waiting
         line.settimeout(_PATIENCE_S)
         question = line.recv(_QUESTION_BYTES).decode("ascii", "replace").rstrip("\n")
-        if _peer_uid(line) not in (0, os.geteuid()):
-            return
         word, _, name = question.partition(" ")
         found: list[memory.Json] = []
         if word == "arena":
@@ -100,6 +100,8 @@ def ask(mounted: Mounted, question: str) -> list[memory.Json]:
             line.sendall(question.encode("ascii", "replace") + b"\n")
             with line.makefile("rb") as answer:
                 text = answer.read()
+        except (BrokenPipeError, ConnectionResetError):  # closed before the question was read
+            text = b""
         except OSError as error:
             raise MountError(f"{where}: its server does not answer: {error.strerror}") from error
     if not text:
