@@ -174,7 +174,7 @@ def test_a_users_mount_is_closed_to_others_and_theirs_to_unmount(place: Path) ->
 def test_root_of_a_user_namespace(place: Path) -> None:
     """It mounts without fusermount3; `trusted.` names, which it may not read, it is not shown."""
     script = f"""
-    unshare --user --map-root-user true || exit
+    unshare --user --map-root-user true || exit 0
     unshare --user --map-root-user --mount sh -c '
       {sys.executable} -c "from wofs.cli.main import main; main()" mount i m 2>/dev/null
       grep -c $PWD/m.fuse.wofs /proc/self/mounts
