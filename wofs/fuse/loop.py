@@ -13,7 +13,6 @@ import select
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
 
 import pyfuse3
 import trio
@@ -31,27 +30,11 @@ _PRIVATE = "_wait_fuse_readable"
 _DEVICE = "/dev/fuse"
 
 
-class Idle(Protocol):
-    """Work in short pieces, worth doing while no request waits."""
-
-    def pending(self) -> bool:
-        """Whether there is anything to do."""
-        ...
-
-    def step(self) -> None:
-        """Do one piece; a request that comes meanwhile has to wait."""
-        ...
-
-
 def run(
-    settled: Callable[[], object],
-    scrub: Callable[[], object] | None = None,
-    every_s: int = 0,
-    idle: Idle | None = None,
+    settled: Callable[[], object], scrub: Callable[[], object] | None = None, every_s: int = 0
 ) -> None:
     """Serve until unmounted or told to end; `settled` runs in a thread, to talk to the mount.
 
-    `idle` has work for the time in which no request waits.
     `scrub` is called every `every_s` seconds (0: never). Raises MountError if serving fails.
     """
 
@@ -68,7 +51,7 @@ def run(
                 await pyfuse3.main(1, 1)
                 nursery.cancel_scope.cancel()
 
-    poll_before_waiting(idle)
+    poll_before_waiting()
     try:
         trio.run(serving)
     except* OSError as group:
@@ -92,8 +75,8 @@ async def _in_thread(work: Callable[[], object]) -> None:
     await trio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
-def poll_before_waiting(idle: Idle | None = None) -> None:
-    """Put a short poll(2) before pyfuse3's wait, and `idle` work before both, where we can."""
+def poll_before_waiting() -> None:
+    """Put a short poll(2) before pyfuse3's wait, where its version can be told to."""
     original: Callable[[], Awaitable[bool]] | None = getattr(pyfuse3, _PRIVATE, None)
     fd = _fuse_fd()
     if original is None or fd is None:
@@ -107,8 +90,6 @@ def poll_before_waiting(idle: Idle | None = None) -> None:
         nonlocal served
         served += 1
         # The first wait is pyfuse3's: it sets up what its later ones need.
-        while idle is not None and served > 1 and idle.pending() and not poll(0):
-            idle.step()
         if served > 1 and poll(_POLL_MS):
             if not served % _REQUESTS_BETWEEN_CHECKPOINTS:
                 await checkpoint()

@@ -31,7 +31,6 @@ from wofs.errors import ImageError, IsDir, NotDir, NotFound
 from wofs.fs.info import MAX_NAME_BYTES, statfs
 from wofs.fs.stat import BLK, CHR, DIR, PAGE_BYTES, REG
 from wofs.fs.tree import Tree
-from wofs.fuse.ahead import Ahead
 from wofs.fuse.errmap import NAME_TOO_LONG, READ_ONLY, STALE
 from wofs.fuse.handler import answering, log_once
 from wofs.fuse.listing import Listings
@@ -66,7 +65,6 @@ class Operations(ReadOnly):
         self._tree = Tree(mounted)
         self._xattrs = XattrPolicy(mounted)
         self._listings = Listings(self._tree, self._xattrs)
-        self.ahead = Ahead(self._tree)
         self._claims: dict[int, int] = {}
         self.enable_acl = self._xattrs.possible
         # pyfuse3 copies a reply before the next request: one object of each kind will do.
@@ -215,9 +213,7 @@ class Operations(ReadOnly):
     @answering
     def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         """Prove the directory's place; its inode number is the handle."""
-        ino = self._directory(inode).ino
-        self.ahead.opened(ino)
-        return ino
+        return self._directory(inode).ino
 
     @answering
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
@@ -231,14 +227,12 @@ class Operations(ReadOnly):
         listing.back = None
         fill, reply, out = self._filler(), readdir_reply, self._entry
         start = start_id
-        below = []
         try:
             for entry, inode, following in rows:
                 if not isinstance(inode, Inode):
                     full = not reply(token, entry[3], self._unread(entry, inode), following)
                 elif inode.mode >> 12 == DIR:
                     place = self._listed(directory, inode)
-                    below.append(inode.ino)
                     full = not reply(token, entry[3], fill(place, inode), following)
                 else:
                     full = not reply(token, entry[3], fill(out, inode), following)
@@ -250,7 +244,6 @@ class Operations(ReadOnly):
             if start == start_id:
                 raise
             return  # the reply holds what was read; who asks on meets the error
-        self.ahead.listed(directory.ino, below)
         self._listings.note(directory, listing)
         if start != start_id or listing.back:
             # Kept at its end too: the kernel asks once more to hear that nothing follows.

@@ -72,9 +72,8 @@ def serve(
     try:
         # A signal between here and the loop would leave a dead mount behind.
         signal.pthread_sigmask(signal.SIG_BLOCK, loop.SIGNALS)
-        operations = Operations(mounted)
-        _attach(operations, where, kernel_options)
-        _run(mounted, settling, operations.ahead)
+        _attach(Operations(mounted), where, kernel_options)
+        _run(mounted, settling)
         mounted.arena.enforce()
         log.info("unmounted %s from %s", device.name, where)
     finally:
@@ -82,14 +81,14 @@ def serve(
         settling.close()
 
 
-def _run(mounted: Mount, settling: _Settling, idle: loop.Idle) -> None:
+def _run(mounted: Mount, settling: _Settling) -> None:
     """Serve what is attached until its end, then detach it."""
     # What the mount made lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        loop.run(settling.settle, mounted.arena.enforce, mounted.options.scrub_s, idle)
+        loop.run(settling.settle, mounted.arena.enforce, mounted.options.scrub_s)
     finally:
         pyfuse3.close(unmount=True)
         settling.detach()
