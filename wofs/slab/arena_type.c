@@ -102,21 +102,33 @@ static const slab_cache *cache_number(PyObject *self, unsigned int number) {
     return NULL;
 }
 
+/* What objects are made of: the arguments (cache, name, data). */
+typedef struct {
+    unsigned int number;
+    const slab_cache *cache;
+    const char *name, *data;
+    size_t size; /* bytes of data */
+} contents;
+
+static int parse_contents(PyObject *self, PyObject *args, contents *given) {
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "Isy#", &given->number, &given->name, &given->data, &size))
+        return 0;
+    given->size = (size_t)size;
+    given->cache = cache_number(self, given->number);
+    return given->cache != NULL;
+}
+
 /* init_once(cache, name, data) -> (offset, serial) */
 static PyObject *arena_init_once(PyObject *self, PyObject *args) {
-    unsigned int number;
-    const char *name, *data;
-    Py_ssize_t size;
+    contents given;
     slab_place place;
-    if (!PyArg_ParseTuple(args, "Isy#", &number, &name, &data, &size))
+    if (!parse_contents(self, args, &given))
         return NULL;
-    const slab_cache *cache = cache_number(self, number);
-    if (!cache)
-        return NULL;
-    if ((size_t)size != cache->layout->size)
-        return PyErr_Format(PyExc_ValueError, "%zd bytes for an object of %u", size,
-                            cache->layout->size);
-    slab_status status = slab_arena_init(of(self), number, name, data, &place);
+    if (given.size != given.cache->layout->size)
+        return PyErr_Format(PyExc_ValueError, "%zu bytes for an object of %u", given.size,
+                            given.cache->layout->size);
+    slab_status status = slab_arena_init(of(self), given.number, given.name, given.data, &place);
     if (status != SLAB_OK)
         return slab_raise(status);
     return Py_BuildValue("(nK)", (Py_ssize_t)place.offset, (unsigned long long)place.serial);
@@ -124,24 +136,19 @@ static PyObject *arena_init_once(PyObject *self, PyObject *args) {
 
 /* init_batch(cache, prefix, data) -> (first offset, first serial, slots a page, stride) */
 static PyObject *arena_init_batch(PyObject *self, PyObject *args) {
-    unsigned int number;
-    const char *name, *data;
-    Py_ssize_t size;
+    contents given;
     slab_place place;
-    if (!PyArg_ParseTuple(args, "Isy#", &number, &name, &data, &size))
+    if (!parse_contents(self, args, &given))
         return NULL;
-    const slab_cache *cache = cache_number(self, number);
-    if (!cache)
-        return NULL;
-    size_t each = cache->layout->size;
-    if ((size_t)size % each)
-        return PyErr_Format(PyExc_ValueError, "%zd bytes for objects of %zu", size, each);
-    slab_status status =
-        slab_arena_batch(of(self), number, name, (size_t)size / each, data, &place);
+    size_t each = given.cache->layout->size;
+    if (given.size % each)
+        return PyErr_Format(PyExc_ValueError, "%zu bytes for objects of %zu", given.size, each);
+    slab_status status = slab_arena_batch(of(self), given.number, given.name, given.size / each,
+                                          given.data, &place);
     if (status != SLAB_OK)
         return slab_raise(status);
     return Py_BuildValue("(nKII)", (Py_ssize_t)place.offset, (unsigned long long)place.serial,
-                         cache->per_page, cache->stride);
+                         given.cache->per_page, given.cache->stride);
 }
 
 /* handle(type, layout, offset, serial): of an object that is there, of that layout. */

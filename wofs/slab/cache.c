@@ -166,8 +166,9 @@ slab_status slab_arena_init(slab_arena *arena, uint32_t id, const char *name, co
     return status;
 }
 
-size_t slab_batch_offset(const slab_cache_entry *cache, size_t first, size_t index) {
-    return first + index / cache->per_page * slab_page() + index % cache->per_page * cache->stride;
+/* Bytes from the first page of a run to its object `index`. */
+static size_t offset_in_run(const slab_cache *cache, size_t index) {
+    return index / cache->per_page * slab_page() + index % cache->per_page * cache->stride;
 }
 
 /* Publish up to BATCH_PAGES pages of a batch by one write. */
@@ -177,14 +178,14 @@ static slab_status publish_run(slab_arena *arena, uint32_t id, slab_header head,
     size_t page_bytes = slab_page(), pages = (count + cache->per_page - 1) / cache->per_page;
     memset(scratch, 0, pages * page_bytes);
     for (size_t i = 0; i < count; i++) {
-        size_t at = i / cache->per_page * page_bytes + i % cache->per_page * cache->stride;
+        size_t at = offset_in_run(cache, i);
         compose(arena, cache, id, start + at, head, data + i * cache->layout->size, scratch + at);
         head.serial++;
         head.index++;
     }
     slab_status status = slab_arena_write(arena, start, scratch, pages * page_bytes);
     for (size_t i = 0; status == SLAB_OK && i < count; i++) {
-        size_t at = i / cache->per_page * page_bytes + i % cache->per_page * cache->stride;
+        size_t at = offset_in_run(cache, i);
         take(arena, cache, (uint32_t)((start + at) / page_bytes), i % cache->per_page,
              scratch + at);
     }

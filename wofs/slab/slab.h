@@ -202,7 +202,6 @@ void slab_arena_close(slab_arena *arena);
 /* Call `tell` for each object whose bytes are not those that were published. */
 size_t slab_arena_verify(slab_arena *arena, void (*tell)(void *, size_t offset), void *context);
 slab_status slab_arena_export(slab_arena *arena, size_t offset, int change);
-size_t slab_batch_offset(const slab_cache_entry *cache, size_t first, size_t index);
 
 uint64_t slab_cookie(uint64_t secret, uint64_t uid, size_t offset);
 const slab_cache_entry *slab_entry_caches(const slab_entry *entry);
