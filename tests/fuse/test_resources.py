@@ -89,7 +89,7 @@ def test_requests_that_are_given_up(image: Unpack, tmp_path: Path) -> None:
 STRIKE = """
 import os, sys, threading, time
 from wofs.cli.main import main
-from wofs.demo.struck import live_mount, target
+from wofs.demo.struck import live_mount
 from wofs.slab import _slab
 
 image, place, report = sys.argv[1:]
@@ -97,8 +97,8 @@ image, place, report = sys.argv[1:]
 def hit():
     while not os.path.ismount(place):
         time.sleep(0.02)
-    mounted = live_mount()
-    _slab.stray_store(_slab.address(target(mounted, "agf[1]"), "freeblks"), 0)
+    structures = dict(live_mount().structures())
+    _slab.stray_store(_slab.address(structures["agf[1]"], "freeblks"), 0)
 
 threading.Thread(target=hit, daemon=True).start()
 main(["mount", "-f", "--report", report, image, place])

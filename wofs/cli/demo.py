@@ -20,6 +20,8 @@ from wofs.demo.workload import WORKLOADS
 from wofs.slab import BACKENDS
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T", race_demo.Race, fields_demo.Tally, straywrite_demo.Tally)
+Tell = Callable[[int, int], None]
 
 WINDOWLESS = ("memfd", "alias", "pkey")
 """Backends that never make a published page writable for another thread."""
@@ -69,28 +71,19 @@ def race(stores: int, backends: tuple[str, ...], as_json: bool, quiet: bool) -> 
 
     Exit status 1 if a store landed on memfd, alias or pkey.
     """
-    out, rows, code = Output(), [], 0
-    for backend in backends:
-        with progress.counting(f"hammering {backend}", quiet) as tell:
-            found = _tried(
-                race_demo.in_child, backend, stores, lambda n, tell=tell: tell(n, stores)
-            )
-        if found is None:
-            code = FAILED
-            continue
-        if backend in WINDOWLESS and (found.landed or found.spoiled):
-            code = FAILED
-        if as_json:
-            out.json(asdict(found))
-        share = 100 * found.spoiled / found.inits
-        rows.append(
-            (backend, found.tried, found.landed, found.inits, found.spoiled, f"{share:.1f}")
-        )
-    if rows and not as_json:
-        heads = ("backend", "stores tried", "landed", "inits", "neighbour spoiled", "% of inits")
-        out.table(heads, (tuple(map(str, row)) for row in rows))
-    out.flush()
-    return code
+
+    def work(backend: str, tell: Tell) -> race_demo.Race:
+        return race_demo.in_child(backend, stores, lambda tried: tell(tried, stores))
+
+    def sound(found: race_demo.Race) -> bool:
+        return found.backend not in WINDOWLESS or not (found.landed or found.spoiled)
+
+    def row(found: race_demo.Race) -> tuple[object, ...]:
+        share = f"{100 * found.spoiled / found.inits:.1f}"
+        return found.backend, found.tried, found.landed, found.inits, found.spoiled, share
+
+    heads = ("backend", "stores tried", "landed", "inits", "neighbour spoiled", "% of inits")
+    return _on_each(backends, "hammering {}", work, sound, heads, row, as_json, quiet)
 
 
 @command.command(
@@ -108,25 +101,21 @@ def fields(image: str, ags: int, backends: tuple[str, ...], as_json: bool, quiet
 
     Exit status 1 if a strike did not end as it must.
     """
-    out, rows, code = Output(), [], 0
-    for backend in backends:
-        with progress.counting(f"striking {backend}", quiet) as tell:
-            found = _tried(fields_demo.in_child, image, backend, ags, tell)
-        if found is None:
-            code = FAILED
-            continue
+
+    def work(backend: str, tell: Tell) -> fields_demo.Tally:
+        return fields_demo.in_child(image, backend, ags, tell)
+
+    def sound(found: fields_demo.Tally) -> bool:
         for line in found.wrong:
-            say(f"{backend}: {line}")
-            code = FAILED
-        if as_json:
-            out.json(asdict(found))
+            say(f"{found.backend}: {line}")
+        return not found.wrong
+
+    def row(found: fields_demo.Tally) -> tuple[object, ...]:
         strikes = sum(found.strikes.values())
-        rows.append((backend, found.objects, found.fields, strikes, found.ended, found.landed))
-    if rows and not as_json:
-        heads = ("backend", "objects", "fields", "strikes", "named right", "landed unnoticed")
-        out.table(heads, (tuple(map(str, row)) for row in rows))
-    out.flush()
-    return code
+        return found.backend, found.objects, found.fields, strikes, found.ended, found.landed
+
+    heads = ("backend", "objects", "fields", "strikes", "named right", "landed unnoticed")
+    return _on_each(backends, "striking {}", work, sound, heads, row, as_json, quiet)
 
 
 @command.command(
@@ -159,35 +148,53 @@ def straywrite(
     at the end; `unnoticed` a write that no answer depended on. Exit status 1 if a write did
     anything but end the server of a protected mount, named right.
     """
-    out, rows, code = Output(), [], 0
-    for backend in backends:
-        with progress.counting(f"{workload} on {backend}", quiet) as tell:
-            found = _tried(straywrite_demo.campaign, image, workload, backend, writes, seed, tell)
-        if found is None:
-            code = FAILED
-            continue
-        if backend != "none" and found.outcomes != {"named": writes}:
-            code = FAILED
-        if as_json:
-            out.json(found.as_json())
+
+    def work(backend: str, tell: Tell) -> straywrite_demo.Tally:
+        return straywrite_demo.campaign(image, workload, backend, writes, seed, tell)
+
+    def sound(found: straywrite_demo.Tally) -> bool:
+        return found.backend == "none" or found.outcomes == {"named": writes}
+
+    def row(found: straywrite_demo.Tally) -> tuple[object, ...]:
         told = ", ".join(f"{count} {name}" for name, count in sorted(found.outcomes.items()))
         seconds = "-" if found.median_seconds is None else f"{found.median_seconds:.3f}"
         counts = (found.strikes, found.answers, found.wrong, found.errors)
-        rows.append((backend, *map(str, counts), seconds, told))
+        return found.backend, *counts, seconds, told
+
+    heads = ("backend", "writes", "answers", "wrong", "errors", "ended after s", "outcomes")
+    return _on_each(backends, f"{workload} on {{}}", work, sound, heads, row, as_json, quiet)
+
+
+def _on_each(
+    backends: tuple[str, ...],
+    title: str,
+    work: Callable[[str, Tell], T],
+    sound: Callable[[T], bool],
+    heads: tuple[str, ...],
+    row: Callable[[T], tuple[object, ...]],
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Make an experiment on each backend and show what was found; return the exit status.
+
+    `title`, with the backend's name put in, stands beside the bar. Where the experiment cannot
+    be made, one line says why.
+    """
+    out, rows, code = Output(), [], 0
+    for backend in backends:
+        try:
+            with progress.counting(title.format(backend), quiet) as tell:
+                found = work(backend, tell)
+        except RuntimeError as error:
+            say(str(error))
+            code = FAILED
+            continue
+        if not sound(found):
+            code = FAILED
+        if as_json:
+            out.json(asdict(found))
+        rows.append(tuple(map(str, row(found))))
     if rows and not as_json:
-        heads = ("backend", "writes", "answers", "wrong", "errors", "ended after s", "outcomes")
         out.table(heads, rows)
     out.flush()
     return code
-
-
-T = TypeVar("T")
-
-
-def _tried(work: Callable[..., T], *arguments: object) -> T | None:
-    """Return what an experiment found; None, after saying why, where it cannot be made."""
-    try:
-        return work(*arguments)
-    except RuntimeError as error:
-        say(str(error))
-        return None

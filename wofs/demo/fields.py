@@ -8,18 +8,15 @@ report must name the object and field.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from wofs.demo import children
 from wofs.device import open_device
-from wofs.errors import WofsError
 from wofs.record import Record
 from wofs.slab import _slab, spec_of
 from wofs.xfs.mount import Mount, mount
@@ -127,12 +124,11 @@ def judge(tally: Tally, way: str, place: Place, status: int, said: str) -> None:
     """Count one strike."""
     tally.strikes[way] = tally.strikes.get(way, 0) + 1
     wanted = place.before if way == "overrun" else place.name
-    if status == -signal.SIGSEGV and named(said) == wanted:
-        tally.ended += 1
-    elif status == 0 and not said:
-        tally.landed += 1
-    good = tally.landed if tally.backend == "none" else tally.ended
-    if good + len(tally.wrong) < sum(tally.strikes.values()):
+    ended = status == -signal.SIGSEGV and named(said) == wanted
+    landed = status == 0 and not said
+    tally.ended += ended
+    tally.landed += landed
+    if not (landed if tally.backend == "none" else ended):
         tally.wrong.append(f"{way} at {place.name}: status {status}, {named(said)}")
 
 
@@ -155,29 +151,8 @@ def in_child(image: str, backend: str, most_ags: int, told: Progress = lambda *_
 
     Raises RuntimeError with what the child said where image or backend cannot be had.
     """
-    argv = [sys.executable, "-m", "wofs.demo.fields", image, backend, str(most_ags)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        for line in child.stdout:
-            found = json.loads(line)
-            if "backend" in found:
-                return Tally(**found)
-            told(*found["strikes"])
-        raise RuntimeError(child.stderr.read().strip().rpartition("\n")[2])
-
-
-def main(image: str, backend: str, most_ags: str) -> None:
-    """Strike and print JSON lines: how far it is, then the outcome."""
-
-    def told(done: int, total: int) -> None:
-        print(json.dumps({"strikes": (done, total)}), flush=True)
-
-    print(json.dumps(vars(campaign(image, backend, int(most_ags), told))))
+    return children.in_child(Tally, "wofs.demo.fields", (image, backend, most_ags), told)
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except (WofsError, OSError) as error:
-        sys.exit(str(error))
+    children.be_child(lambda image, backend, ags, told: campaign(image, backend, int(ags), told))

@@ -8,13 +8,10 @@ neighbour; with memfd no page is ever writable, so none can.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from wofs.errors import WofsError
+from wofs.demo import children
 from wofs.record import NEXT, Record, record, u32, u64
 from wofs.slab import Arena, _slab
 
@@ -80,29 +77,8 @@ def in_child(backend: str, stores: int, told: Progress = lambda _: None) -> Race
 
     Raises RuntimeError with what the child said where the backend cannot be had.
     """
-    argv = [sys.executable, "-m", "wofs.demo.race", backend, str(stores)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        for line in child.stdout:
-            found = json.loads(line)
-            if "backend" in found:
-                return Race(**found)
-            told(found["tried"])
-        raise RuntimeError(child.stderr.read().strip().rpartition("\n")[2])
-
-
-def main(backend: str, stores: str) -> None:
-    """Race and print JSON lines: how far it is, then the outcome."""
-
-    def told(tried: int) -> None:
-        print(json.dumps({"tried": tried}), flush=True)
-
-    print(json.dumps(asdict(race(backend, int(stores), told))))
+    return children.in_child(Race, "wofs.demo.race", (backend, stores), told)
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except (WofsError, OSError) as error:
-        sys.exit(str(error))
+    children.be_child(lambda backend, stores, told: race(backend, int(stores), told))

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wofs.demo.workload import WORKLOADS
@@ -214,10 +214,6 @@ class Tally:
             times[len(times) // 2] if times else None,
             trials,
         )
-
-    def as_json(self) -> dict[str, object]:
-        """Return everything, JSON-ready."""
-        return asdict(self)
 
 
 def campaign(

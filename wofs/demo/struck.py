@@ -29,20 +29,13 @@ def live_mount() -> Mount:
     return found
 
 
-def target(mounted: Mount, name: str) -> object:
-    """Return the slab object called `name`: "geo", or "agf[1]"."""
-    attribute, _, index = name.rstrip("]").partition("[")
-    found: object = getattr(mounted, attribute)
-    return found[int(index)] if index else found  # type: ignore[index]
-
-
 def main(image: str, directory: str, name: str, field: str, value: str) -> None:
     """Serve `image` at `directory`; write `value` over a field soon after."""
 
     def hit() -> None:
         time.sleep(_SERVED_FIRST_S)
         print(f"stray: writing {value} over {name}.{field}", flush=True)
-        _slab.stray_store(_slab.address(target(live_mount(), name), field), int(value))
+        _slab.stray_store(_slab.address(dict(live_mount().structures())[name], field), int(value))
         print("stray: the write went through", flush=True)
 
     def ready() -> None:
