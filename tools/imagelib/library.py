@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable, Iterator
 
 from imagelib.manifest import (
     Entry,
+    attributes,
     data_hash,
     escape,
-    file_type,
     segment_map,
     timestamp,
     xattr_value,
@@ -115,22 +114,7 @@ def describe(path: Path) -> tuple[Entry, list[Fault]]:
 
 def _attributes(path: Path) -> Entry:
     st = path.lstat()
-    entry: Entry = {
-        "t": file_type(st.st_mode),
-        "m": f"{stat.S_IMODE(st.st_mode):04o}",
-        "u": st.st_uid,
-        "g": st.st_gid,
-        "z": st.st_size,
-        "n": st.st_nlink,
-        "mt": timestamp(st.st_mtime_ns),
-        "ct": timestamp(st.st_ctime_ns),
-        "bt": timestamp(st.st_birthtime_ns),
-        "i": st.st_ino,
-        "k": st.st_blocks,
-    }
-    if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
-        entry["r"] = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
-    return entry
+    return attributes(st, timestamp(st.st_birthtime_ns))
 
 
 def _describe_data(entry: Entry, path: Path) -> None:

@@ -23,7 +23,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from wofs.fs import Stat
 
 T = TypeVar("T")
 
@@ -64,6 +67,27 @@ def timestamp(ns: int) -> str:
 def file_type(mode: int) -> str:
     """Return the letter for the type in `mode`."""
     return _TYPES.get(stat.S_IFMT(mode), f"?{stat.S_IFMT(mode):o}")
+
+
+def attributes(st: os.stat_result | Stat, born: str | None) -> Entry:
+    """Return what a manifest says of a file by lstat alone; `born` is its birth time, if told."""
+    entry: Entry = {
+        "t": file_type(st.st_mode),
+        "m": f"{stat.S_IMODE(st.st_mode):04o}",
+        "u": st.st_uid,
+        "g": st.st_gid,
+        "z": st.st_size,
+        "n": st.st_nlink,
+        "mt": timestamp(st.st_mtime_ns),
+        "ct": timestamp(st.st_ctime_ns),
+        "i": st.st_ino,
+        "k": st.st_blocks,
+    }
+    if born is not None:
+        entry["bt"] = born
+    if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
+        entry["r"] = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
+    return entry
 
 
 def xattr_value(value: bytes) -> str:
@@ -152,23 +176,7 @@ def _names(full: bytes) -> list[bytes]:
 
 def _entry(full: bytes, st: os.stat_result) -> Entry:
     """Describe one file of a mounted tree."""
-    entry: Entry = {
-        "t": file_type(st.st_mode),
-        "m": f"{stat.S_IMODE(st.st_mode):04o}",
-        "u": st.st_uid,
-        "g": st.st_gid,
-        "z": st.st_size,
-        "n": st.st_nlink,
-        "mt": timestamp(st.st_mtime_ns),
-        "ct": timestamp(st.st_ctime_ns),
-        "i": st.st_ino,
-        "k": st.st_blocks,
-    }
-    born = birth_time(full)
-    if born is not None:
-        entry["bt"] = born
-    if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
-        entry["r"] = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
+    entry = attributes(st, birth_time(full))
     if stat.S_ISLNK(st.st_mode):
         target = _guarded(entry, "readlink", lambda: os.readlink(full))
         if target is not None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
 
 from support.attacks.kernel import mprotect
-from support.attacks.target import LIBC, PAGE, Outcome, Target, attack, fail_with_errno
+from support.attacks.target import LIBC, PAGE, Outcome, Target, attack, fail_with_errno, in_child
 from support.slab import VALUES
 from wofs.slab import _slab
 
@@ -23,17 +22,7 @@ def pwrite_fd(t: Target) -> None:
 @attack
 def pwrite_in_child(t: Target) -> None:
     fd, offset = t.fd(), t.offset_in_file()
-    child = os.fork()
-    if child == 0:
-        code = 0
-        try:
-            os.pwrite(fd, b"\xff", offset)
-        except OSError as error:
-            code = error.errno or 255
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code:
-        raise OSError(code, "in the child")
+    in_child(lambda: os.pwrite(fd, b"\xff", offset))
 
 
 @attack
@@ -64,23 +53,6 @@ def map_files(t: Target) -> None:
 
 
 # ---- a child
-def in_child(work: Callable[[], None]) -> None:
-    """Run `work` in a forked child; then say whether the parent's object is hit."""
-    child = os.fork()
-    if child == 0:
-        code = 0
-        try:
-            work()
-        except OSError as error:
-            code = error.errno or 255
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code < 0:
-        raise Outcome(f"child signal {-code}")
-    if code:
-        raise OSError(code, "in the child")
-
-
 @attack
 def child_store(t: Target) -> None:
     in_child(lambda: _slab.stray_store(t.address, 255))

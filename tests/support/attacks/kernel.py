@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 
-from support.attacks.target import LIBC, PAGE, Outcome, Target, attack, fail_with_errno
+from support.attacks.target import LIBC, PAGE, Outcome, Target, attack, fail_with_errno, in_child
 from wofs.slab import _slab
 
 PROT_RW = mmap.PROT_READ | mmap.PROT_WRITE
@@ -108,28 +108,21 @@ def userfaultfd(t: Target) -> None:
 
 
 # ---- the kernel asked to write
-@attack
-def proc_self_mem(t: Target) -> None:
-    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+def write_mem(process: int | str, t: Target) -> None:
+    with open(f"/proc/{process}/mem", "r+b", buffering=0) as memory:
         memory.seek(t.address)
         memory.write(b"\xff")
 
 
 @attack
+def proc_self_mem(t: Target) -> None:
+    write_mem("self", t)
+
+
+@attack
 def parent_mem(t: Target) -> None:
-    parent, child = os.getpid(), os.fork()
-    if child == 0:
-        code = 0
-        try:
-            with open(f"/proc/{parent}/mem", "r+b", buffering=0) as memory:
-                memory.seek(t.address)
-                memory.write(b"\xff")
-        except OSError as error:
-            code = error.errno or 255
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code:
-        raise OSError(code, "in the child")
+    parent = os.getpid()
+    in_child(lambda: write_mem(parent, t))
 
 
 @attack

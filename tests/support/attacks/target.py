@@ -27,6 +27,23 @@ def fail_with_errno(result: object) -> None:
         raise OSError(ctypes.get_errno(), "libc")
 
 
+def in_child(work: Callable[[], object]) -> None:
+    """Run `work` in a forked child; raise what became of it there, if it was anything."""
+    child = os.fork()
+    if child == 0:
+        code = 0
+        try:
+            work()
+        except OSError as error:
+            code = error.errno or 255
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        raise Outcome(f"child signal {-code}")
+    if code:
+        raise OSError(code, "in the child")
+
+
 class Target:
     """An arena with objects, and the bytes of the one in the middle."""
 
