@@ -26,9 +26,11 @@ static slab_arena *of(PyObject *self) {
 }
 
 /* Arena(pages, backend, label) */
-static PyObject *arena_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
+static PyObject *arena_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     Py_ssize_t pages;
     const char *backend, *label;
+    if (kwargs && PyDict_GET_SIZE(kwargs))
+        return PyErr_Format(PyExc_TypeError, "an arena takes no keywords");
     if (!PyArg_ParseTuple(args, "nss", &pages, &backend, &label))
         return NULL;
     ArenaObject *self = (ArenaObject *)type->tp_alloc(type, 0);
@@ -112,7 +114,8 @@ typedef struct {
 
 static int parse_contents(PyObject *self, PyObject *args, contents *given) {
     Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "Isy#", &given->number, &given->name, &given->data, &size))
+    if (!PyArg_ParseTuple(args, "O&sy#", slab_u32, &given->number, &given->name, &given->data,
+                          &size))
         return 0;
     given->size = (size_t)size;
     given->cache = cache_number(self, given->number);
@@ -157,7 +160,8 @@ static PyObject *arena_handle(PyObject *self, PyObject *args) {
     PyTypeObject *type;
     Py_ssize_t layout, offset;
     unsigned long long serial;
-    if (!PyArg_ParseTuple(args, "O!nnK", &PyType_Type, &type, &layout, &offset, &serial))
+    if (!PyArg_ParseTuple(args, "O!nnO&", &PyType_Type, &type, &layout, &offset, slab_u64,
+                          &serial))
         return NULL;
     if (!arena->region.base)
         return slab_raise(SLAB_STALE);
@@ -181,7 +185,7 @@ static PyObject *arena_handle(PyObject *self, PyObject *args) {
 static PyObject *arena_free(PyObject *self, PyObject *args) {
     unsigned int number;
     PyObject *object;
-    if (!PyArg_ParseTuple(args, "IO", &number, &object))
+    if (!PyArg_ParseTuple(args, "O&O", slab_u32, &number, &object))
         return NULL;
     if (!slab_is_handle(object))
         return PyErr_Format(PyExc_TypeError, "not a handle of the slab");
@@ -232,7 +236,7 @@ static PyObject *site(const slab_arena *arena, size_t offset) {
 static PyObject *arena_locate(PyObject *self, PyObject *args) {
     const slab_arena *arena = of(self);
     unsigned long long address;
-    if (!PyArg_ParseTuple(args, "K", &address))
+    if (!PyArg_ParseTuple(args, "O&", slab_u64, &address))
         return NULL;
     if (!arena->region.base)
         return slab_raise(SLAB_STALE);
@@ -321,7 +325,7 @@ static PyObject *arena_page_map(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 /* cache_state(cache) -> (objects, freed, pages, slots a page, stride) */
 static PyObject *arena_cache_state(PyObject *self, PyObject *args) {
     unsigned int number;
-    if (!PyArg_ParseTuple(args, "I", &number))
+    if (!PyArg_ParseTuple(args, "O&", slab_u32, &number))
         return NULL;
     const slab_cache *cache = cache_number(self, number);
     if (!cache)

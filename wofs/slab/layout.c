@@ -16,7 +16,7 @@ static uint32_t item_bytes(char code) {
 static int fill_field(slab_field *field, uint32_t size, PyObject *item) {
     const char *name, *code;
     unsigned int offset, count;
-    if (!PyArg_ParseTuple(item, "ssII", &name, &code, &offset, &count))
+    if (!PyArg_ParseTuple(item, "ssO&O&", &name, &code, slab_u32, &offset, slab_u32, &count))
         return -1;
     int known = strlen(code) == 1 && strchr("BHIQbhiqs", code[0]) != NULL;
     uint32_t bytes = known ? item_bytes(code[0]) : 0;
@@ -39,11 +39,13 @@ PyObject *slab_py_layout(PyObject *Py_UNUSED(module), PyObject *args) {
     unsigned int size;
     PyObject *fields;
     size_t id = 0;
-    if (!PyArg_ParseTuple(args, "sIO!s", &name, &size, &PyTuple_Type, &fields, &type_name))
+    if (!PyArg_ParseTuple(args, "sO&O!s", &name, slab_u32, &size, &PyTuple_Type, &fields,
+                          &type_name))
         return NULL;
     Py_ssize_t n = PyTuple_GET_SIZE(fields);
-    if (strlen(name) >= SLAB_NAME_MAX || size == 0 || size > UINT16_MAX || n > 1000)
-        return PyErr_Format(PyExc_ValueError, "layout %s: its name or size is wrong", name);
+    if (strlen(name) >= SLAB_NAME_MAX || size == 0 || size > UINT16_MAX || n < 1 || n > 1000)
+        return PyErr_Format(PyExc_ValueError, "layout %s: its name, size or field count is wrong",
+                            name);
     size_t bytes = sizeof(slab_layout) + (size_t)n * sizeof(slab_field);
     slab_layout *layout = calloc(1, bytes);
     if (!layout)

@@ -47,6 +47,27 @@ PyObject *slab_raise(slab_status status) {
     return PyErr_Format(PyExc_SystemError, "slab status %d", (int)status);
 }
 
+int slab_u64(PyObject *number, void *to) {
+    PyObject *whole = PyNumber_Index(number);
+    if (!whole)
+        return 0;
+    *(unsigned long long *)to = PyLong_AsUnsignedLongLong(whole);
+    Py_DECREF(whole);
+    return !PyErr_Occurred();
+}
+
+int slab_u32(PyObject *number, void *to) {
+    unsigned long long value;
+    if (!slab_u64(number, &value))
+        return 0;
+    if (value > UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "a number is beyond 32 bits");
+        return 0;
+    }
+    *(unsigned int *)to = (unsigned int)value;
+    return 1;
+}
+
 /* address(handle, field) -> where the field's bytes are */
 static PyObject *slab_address(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *object;
@@ -84,19 +105,34 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* All arenas of the process share one registry, and one lock guards them: the interpreter's. So a
+ * subinterpreter gets an ImportError, and a Python without that lock takes it back (PEP 703). */
+static int fill_module(PyObject *made) {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "wofs.slab serves the main interpreter only");
+        return -1;
+    }
+    if (slab_find_errors() < 0 || PyType_Ready(&slab_arena_type) < 0)
+        return -1;
+    if (PyModule_AddFunctions(made, slab_stray_methods) < 0)
+        return -1;
+    return PyModule_AddObjectRef(made, "Arena", (PyObject *)&slab_arena_type);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, fill_module},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL},
+};
+
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, .m_name = "_slab", .m_size = -1, .m_methods = functions};
+    PyModuleDef_HEAD_INIT, .m_name = "_slab", .m_methods = functions, .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__slab(void) {
-    if (slab_find_errors() < 0 || PyType_Ready(&slab_arena_type) < 0)
-        return NULL;
-    PyObject *made = PyModule_Create(&module);
-    if (!made)
-        return NULL;
-    if (PyModule_AddFunctions(made, slab_stray_methods) < 0 ||
-        PyModule_AddObjectRef(made, "Arena", (PyObject *)&slab_arena_type) < 0) {
-        Py_DECREF(made);
-        return NULL;
-    }
-    return made;
+    return PyModuleDef_Init(&module);
 }

@@ -27,6 +27,9 @@ const unsigned char *slab_handle_object(PyObject *self, const slab_layout **layo
 /* module.c */
 PyObject *slab_raise(slab_status status);
 int slab_find_errors(void);
+/* For "O&": whole numbers that fit, where "I" and "K" would cut one down. */
+int slab_u32(PyObject *number, void *to);
+int slab_u64(PyObject *number, void *to);
 /* The arena that owns an entry of the registry, NULL once closed (arena_type.c). */
 slab_arena *slab_arena_of(uint32_t slot, uint64_t uid);
 /* The Python object around an arena that slab_arena_of() returned. */

@@ -23,7 +23,11 @@ static const slab_backend *const backends[] = {&slab_memfd, &slab_shared, &slab_
 #define NAUTO 3
 
 size_t slab_page(void) {
+#ifdef SLAB_PAGE_SIZE_TEST /* a multiple of the machine's, to test as if its pages were larger */
+    return SLAB_PAGE_SIZE_TEST;
+#else
     return (size_t)sysconf(_SC_PAGESIZE);
+#endif
 }
 
 size_t slab_guard(void) {

@@ -132,7 +132,7 @@ int slab_registry_seal(void) {
 /* An id is an offset: nothing that was not published as a layout passes for one. */
 const slab_layout *slab_layout_at(size_t id) {
     if (!region.view || id < sizeof(slab_registry) || id % ALIGNMENT ||
-        id + sizeof(slab_layout) > used)
+        used < sizeof(slab_layout) || id > used - sizeof(slab_layout))
         return NULL;
     const slab_layout *layout = (const slab_layout *)(region.view + id);
     uint64_t magic = LAYOUT_MAGIC ^ slab_registry_view()->secret ^ id;

@@ -1,0 +1,387 @@
+"""Random calls of the slab's extension, valid and not, each answer held against a model.
+
+`python -m slablib.fuzz --seed S --steps N [--only 3,17-20] [--log FILE]` runs one process's
+worth. Each step has its own random numbers, drawn from seed and step, so that a sequence can
+be cut down to the steps that matter. Before a step its number goes to the log: where the process
+dies, the last one says where. Ends with 0, or 1 and the step that was answered wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import faulthandler
+import os
+import pickle
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from slablib import odd
+from slablib.fuzzer import ANY, BAD_ARGUMENT, Fuzzer, cache, new_arena, refused, stale, step
+from slablib.model import Arena, Wrong
+from wofs.errors import SlabError, SlabFinished, SlabFull, StaleHandle
+from wofs.slab import _slab
+
+MOST_ALIVE = 400
+PATIENCE_S = 100
+
+
+# ---- objects
+@step(30)
+def init_once(f: Fuzzer) -> None:
+    """Publish one object."""
+    arena = f.arena()
+    if arena is None or not arena.caches or len(arena.alive) > MOST_ALIVE:
+        return
+    number = f.rng.randrange(len(arena.caches))
+    data, name = f.rng.randbytes(arena.caches[number].size), f.rng.choice(NAMES)
+    try:
+        place = arena.raw.init_once(number, name, data)
+    except SlabFinished:
+        if not arena.sealed:
+            raise
+    except SlabFull:
+        if arena.has_slot(number) or arena.has_page():
+            raise
+    else:
+        if arena.sealed:
+            raise Wrong("published although sealed")
+        f.publish(arena, number, data, name, place)
+
+
+_LONG = "a longer name of an object "
+NAMES = ("", *(f"o{i}" for i in range(30)), *(f"{_LONG}{i}" for i in range(30)))
+
+
+@step(6)
+def odd_init(f: Fuzzer) -> None:
+    """Publish with odd arguments: nothing but a whole object may come of it."""
+    arena = f.arena()
+    if arena is None:
+        return
+    init: Callable[..., tuple[int, int]] = arena.raw.init_once
+    usual = f.rng.randrange(max(1, len(arena.caches)))
+    size = arena.caches[usual].size if usual < len(arena.caches) else 8
+    number = f.number(usual)
+    name = f.rng.choice((*odd.TEXTS, "o1", "o2"))
+    data = f.rng.choice((*odd.DATA, bytes(size), bytes(size + 1), bytes(size - 1)))
+    try:
+        place = init(number, name, data)
+    except ANY:
+        return
+    index = odd.value(number)
+    if not arena.open or arena.sealed or index >= len(arena.caches):
+        raise Wrong(f"published {name!r} in cache {index} of what does not take it")
+    f.publish(arena, index, bytes(data), str(name), place)  # type: ignore[call-overload]
+
+
+@step(4)
+def init_batch(f: Fuzzer) -> None:
+    """Publish several; their places can be computed."""
+    arena = f.arena()
+    if arena is None or not arena.caches or len(arena.alive) > MOST_ALIVE:
+        return
+    number, count = f.rng.randrange(len(arena.caches)), f.rng.choice((0, 1, 3, 30, 90))
+    layout = arena.caches[number]
+    rows = [f.rng.randbytes(layout.size) for _ in range(count)]
+    pages = -(-count // arena.per_page(number))
+    try:
+        first, serial, per_page, stride = arena.raw.init_batch(number, "b", b"".join(rows))
+    except SlabFinished:
+        if not arena.sealed:
+            raise
+        return
+    except SlabFull:
+        if pages <= arena.fresh_pages():
+            raise
+        return
+    if (per_page, stride) != (arena.per_page(number), layout.stride):
+        raise Wrong(f"a batch of {per_page} a page, {stride} apart")
+    for index, data in enumerate(rows):
+        page, slot = divmod(index, per_page)
+        place = (first + page * f.page + slot * stride, serial + index)
+        f.publish(arena, number, data, f"b[{index}]", place)
+    f.last_serial = max(f.last_serial, serial + count - 1)
+
+
+@step(20)
+def free(f: Fuzzer) -> None:
+    """Free an object where it belongs."""
+    found = f.life()
+    if found is None:
+        return
+    arena, life = found
+    try:
+        arena.raw.free(life.cache, life.handle)
+    except BufferError:
+        if not life.views:
+            raise
+    except SlabFinished:
+        if not arena.sealed:
+            raise
+    else:
+        if arena.sealed or life.views:
+            raise Wrong(f"{life.name} was freed although it is sealed or in view")
+        arena.freed(life)
+        f.dead.append(life.handle)
+        stale(lambda: life.check(life.handle))
+        stale(lambda: arena.raw.free(life.cache, life.handle))
+
+
+@step(4)
+def odd_free(f: Fuzzer) -> None:
+    """Free what is none, or not there."""
+    arena, thing = f.arena(), f.thing()
+    if arena is None:
+        return
+    number = f.number(f.rng.randrange(5))
+    give: Callable[[object, object], None] = arena.raw.free  # type: ignore[assignment]
+    try:
+        give(number, thing)
+    except (*BAD_ARGUMENT, SlabError):
+        return
+    (life,) = [life for life in arena.alive if life.handle is thing]
+    if life.views or arena.sealed or not arena.open:
+        raise Wrong(f"{life.name} was freed although it is sealed or in view")
+    arena.freed(life)
+    f.dead.append(life.handle)
+
+
+@step(6)
+def handle(f: Fuzzer) -> None:
+    """Make another handle of an object, or one of nothing."""
+    found = f.life()
+    if found is None:
+        return
+    arena, life = found
+    life.check(arena.raw.handle(life.layout.type, life.layout.id, life.offset, life.serial))
+    make: Callable[..., object] = arena.raw.handle
+    other = f.layout()
+    kind = f.rng.choice((life.layout.type, other.type, *odd.THINGS))
+    number = f.number(f.rng.choice((life.layout.id, other.id)))
+    offset = f.number(f.rng.choice((life.offset, life.offset + 16, life.offset % f.page, -16)))
+    serial = f.number(f.rng.choice((life.serial, life.serial + 1, 0)))
+    try:
+        made = make(kind, number, offset, serial)
+    except (*BAD_ARGUMENT, StaleHandle):
+        return
+    if type(made) is not kind:
+        raise Wrong(f"a handle of {kind} is a {type(made)}")
+    same = [life for life in arena.alive if life.layout.type is kind]
+    values = [getattr(made, name) for name, *_ in same[0].layout.fields]
+    if values not in [[getattr(x.handle, name) for name, *_ in x.layout.fields] for x in same]:
+        raise Wrong("a handle reads as no object does")
+
+
+# ---- looking
+@step(5)
+def look(f: Fuzzer) -> None:
+    """Take a view of an object, or let one go."""
+    found = f.life()
+    if found is None:
+        return
+    _, life = found
+    if life.views and f.rng.random() < 0.6:
+        life.views.pop().release()
+        return
+    view = memoryview(life.handle)  # type: ignore[arg-type]
+    if not view.readonly or bytes(view) != life.data:
+        raise Wrong(f"a view of {life.name} differs")
+    refused(lambda: view.__setitem__(0, 1), TypeError)
+    life.views.append(view)
+
+
+@step(3)
+def address(f: Fuzzer) -> None:
+    """Ask where a field is, and what is there."""
+    ask: Callable[..., int] = _slab.address
+    found = f.life()
+    if found is None or f.rng.random() < 0.3:
+        refused(lambda: ask(f.thing(), f.rng.choice(odd.TEXTS)), AttributeError, *ANY)
+        return
+    arena, life = found
+    for name, _, offset, _ in life.layout.fields:
+        at = ask(life.handle, name)
+        site = arena.raw.locate(at)
+        if site is None or site[1] != life.name or site[7] != offset or site[3] is None:
+            raise Wrong(f"{life.name}.{name} is located at {site}")
+
+
+@step(2)
+def locate(f: Fuzzer) -> None:
+    """Ask what lies at odd addresses."""
+    arena = f.arena()
+    if arena is None or not arena.open:
+        return
+    ask: Callable[[object], object] = arena.raw.locate  # type: ignore[assignment]
+    start = arena.raw.page_map()[0]
+    for _ in range(5):
+        at = f.number(start + f.rng.randrange(-f.page, (arena.pages + 1) * f.page))
+        try:
+            site = ask(at)
+        except (*BAD_ARGUMENT, StaleHandle):
+            continue
+        inside = arena.open and start <= odd.value(at) < start + arena.pages * f.page
+        if inside != (site is not None):
+            raise Wrong(f"{at!r} is located at {site}")
+
+
+@step(2)
+def manners(f: Fuzzer) -> None:
+    """A handle has no copy, no attribute, no other class."""
+    found = f.life()
+    if found is None:
+        return
+    handle = found[1].handle
+    for call in (copy.copy, copy.deepcopy, pickle.dumps):
+        refused(lambda call=call: call(handle), TypeError, pickle.PicklingError)  # type: ignore[misc]
+    refused(lambda: setattr(handle, "f0", 1), AttributeError)
+    refused(lambda: setattr(handle, "other", 1), AttributeError)
+    refused(lambda: setattr(handle, "__class__", f.layout().type), TypeError)
+    hash(handle), repr(handle), dir(handle), handle == f.thing()
+
+
+@step(1)
+def report_to(f: Fuzzer) -> None:
+    """Name odd files for the report."""
+    set_report: Callable[..., int] = _slab.report_to
+    good = Path(f.folder, "report")
+    others = (f.folder, "/nonexistent/x", *odd.TEXTS, *odd.NUMBERS)
+    path = f.rng.choice((good, good, str(good), *others))
+    if isinstance(path, (str, bytes)) and path[:1] not in ("/", b"/"):
+        return  # would be made in the current folder
+    try:
+        number = set_report(path)
+    except (*BAD_ARGUMENT, OSError):
+        if path in (good, str(good)):
+            raise
+    else:
+        os.fstat(number)
+
+
+# ---- company
+@step(1)
+def threads(f: Fuzzer) -> None:
+    """Others read while this one publishes and frees."""
+    if not f.threaded:
+        return
+    lives = [life for arena in f.arenas for life in arena.alive]
+    stop, wrong = threading.Event(), list[BaseException]()
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                for life in lives:
+                    try:
+                        life.check(life.handle)
+                    except StaleHandle:
+                        if life.handle not in f.dead:
+                            # Freed just now: the model learns of it a moment later.
+                            continue
+        except BaseException as error:
+            wrong.append(error)
+
+    others = [threading.Thread(target=read) for _ in range(3)]
+    for thread in others:
+        thread.start()
+    try:
+        for _ in range(30):
+            f.rng.choice((init_once, free, init_batch, handle))(f)
+    finally:
+        stop.set()
+        for thread in others:
+            thread.join()
+    if wrong:
+        raise Wrong(f"a thread that reads: {wrong[0]!r}")
+
+
+def refuses_writes(arena: Arena) -> None:
+    """See that an arena of the parent takes nothing."""
+    refused(lambda: arena.raw.finish(False), SlabError)
+    for number, layout in enumerate(arena.caches):
+        data = bytes(layout.size)
+        refused(lambda n=number, d=data: arena.raw.init_once(n, "x", d), SlabError)  # type: ignore[misc]
+
+
+@step(1)
+def fork(f: Fuzzer) -> None:
+    """A child reads everything, writes nothing, and makes arenas of its own."""
+    if f.threaded:
+        return
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            raise Wrong(f"a forked child ended with {status}")
+        return
+    try:
+        f.audit()
+        for arena in f.arenas:
+            if arena.open and not arena.sealed:
+                refuses_writes(arena)
+        f.arenas.clear()
+        new_arena(f)
+        for _ in range(20):
+            f.rng.choice((cache, init_once, free, init_batch, look))(f)
+        f.audit()
+    except BaseException as error:
+        print(f"fuzz: in a child: {error!r}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def numbers_in(text: str) -> list[int]:
+    """Return the numbers of "1,4-6"."""
+    spans = [part.partition("-") for part in text.split(",")]
+    return [n for first, _, last in spans for n in range(int(first), int(last or first) + 1)]
+
+
+def as_text(numbers: Sequence[int]) -> str:
+    """Return numbers, in order, as "1,4-6"."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(f"{a}-{b}" if a < b else f"{a}" for a, b in spans)
+
+
+def run(seed: int, numbers: Sequence[int], log: int) -> int:
+    """Take the steps; return the exit status."""
+    fuzzer, name = Fuzzer(seed), ""
+    for count, number in enumerate(numbers):
+        os.pwrite(log, b"%-12d" % number, 0)
+        try:
+            name = fuzzer.take(number)
+            if count % 50 == 49:
+                name = "audit"
+                fuzzer.audit()
+        except BaseException as error:
+            print(f"fuzz: seed {seed} step {number}: {error!r}", file=sys.stderr)
+            traceback.print_exc()
+            return 1
+    fuzzer.audit()
+    print(f"{name}: {fuzzer.last_serial} objects, {len(fuzzer.layouts)} layouts")
+    return 0
+
+
+def main() -> int:
+    """Run one process's worth."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--only", help="numbers of the steps to take, by commas")
+    parser.add_argument("--log", default=os.devnull, help="file for the number of the step")
+    asked = parser.parse_args()
+    numbers = numbers_in(asked.only) if asked.only else range(asked.steps)
+    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
+    log = os.open(asked.log, os.O_WRONLY | os.O_CREAT, 0o600)
+    return run(asked.seed, numbers, log)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
