@@ -82,6 +82,13 @@ static void on_hammer_fault(int signo, siginfo_t *info, void *context) {
         hammer.before.sa_sigaction(signo, info, context);
 }
 
+static void expect_faults(struct sigaction *action) {
+    memset(action, 0, sizeof *action);
+    action->sa_sigaction = on_hammer_fault;
+    action->sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigemptyset(&action->sa_mask);
+}
+
 static void *hammer_on(void *unused) {
     (void)unused;
     while (!hammer.stop) {
@@ -104,10 +111,7 @@ static PyObject *stray_hammer(PyObject *Py_UNUSED(module), PyObject *args) {
         return NULL;
     if (hammer.running)
         return PyErr_Format(PyExc_RuntimeError, "a hammer is running");
-    memset(&action, 0, sizeof action);
-    action.sa_sigaction = on_hammer_fault;
-    action.sa_flags = SA_SIGINFO | SA_NODEFER;
-    sigemptyset(&action.sa_mask);
+    expect_faults(&action);
     hammer.stop = 0;
     hammer.tried = hammer.landed = 0;
     hammer.target = (volatile uint64_t *)(uintptr_t)address;
@@ -141,12 +145,48 @@ static PyObject *stray_rest(PyObject *module, PyObject *ignored) {
     return stray_blows(module, ignored);
 }
 
+/* ---- many stores at random places, each fault survived */
+static int store_survives(unsigned kind, void *at) {
+    static const char *const kinds[] = {"byte", "atomic", "vector", "memmove", "string"};
+    volatile int landed = 0;
+    if (sigsetjmp(hammer.after_fault, 0) == 0) {
+        hammering = 1;
+        write_as(kinds[kind % (sizeof kinds / sizeof *kinds)], at);
+        landed = 1;
+    }
+    hammering = 0;
+    return landed;
+}
+
+/* stray_volley(address, bytes, count, seed) -> stores that did not fault, of `count` at random
+ * places of a stretch; for a child that does nothing else. */
+static PyObject *stray_volley(PyObject *Py_UNUSED(module), PyObject *args) {
+    unsigned long long address, bytes, count, random;
+    struct sigaction action;
+    if (!PyArg_ParseTuple(args, "KKKK", &address, &bytes, &count, &random))
+        return NULL;
+    if (hammer.running || bytes <= 16)
+        return PyErr_Format(PyExc_ValueError, "a hammer is running, or there is no room");
+    expect_faults(&action);
+    if (sigaction(SIGSEGV, &action, &hammer.before) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    volatile unsigned long long landed = 0;
+    for (volatile unsigned long long i = 0; i < count; i++) {
+        random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+        unsigned long long at = address + (random >> 24) % (bytes - 16);
+        landed += (unsigned)store_survives((unsigned)(random >> 17), (void *)(uintptr_t)at);
+    }
+    sigaction(SIGSEGV, &hammer.before, NULL);
+    return PyLong_FromUnsignedLongLong(landed);
+}
+
 PyMethodDef slab_stray_methods[] = {
     {"stray_store", stray_store, METH_VARARGS, "Store a byte at an address: an attack."},
     {"stray_write", stray_write, METH_VARARGS, "Store in one of the ways of compiled code."},
     {"stray_overrun", stray_overrun, METH_VARARGS, "Store bytes from an address on: an attack."},
     {"stray_hammer", stray_hammer, METH_VARARGS, "Store to an address for ever: an attack."},
     {"stray_blows", stray_blows, METH_NOARGS, "Return (stores tried, landed) so far."},
+    {"stray_volley", stray_volley, METH_VARARGS, "Store at random places; return what landed."},
     {"stray_rest", stray_rest, METH_NOARGS, "Stop the hammer; return (tried, landed)."},
     {NULL, NULL, 0, NULL},
 };
