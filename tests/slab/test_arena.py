@@ -161,7 +161,7 @@ def test_an_arena_of_no_pages_is_refused(pages: int) -> None:
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(NoBackend, match="memfd, shared, mprotect, alias, pkey, none"):
+    with pytest.raises(NoBackend, match="memfd, shared, mprotect, alias, pkey, pool, none"):
         Arena.create(1, backend="paper")
 
 
@@ -233,6 +233,27 @@ def test_a_view_outlives_the_last_name_of_its_arena() -> None:
     view.release()
     with pytest.raises(StaleHandle):
         _ = handle.first
+
+
+def test_a_pool_is_given_back_whole() -> None:
+    arena, handles = filled("pool")
+    with pytest.raises(SlabError, match="a pool is given back whole"):
+        arena.cache(Sample).free(handles[3])
+    assert [handle.first for handle in handles] == list(range(9))
+    arena.finish()
+    with pytest.raises(SlabFinished):
+        arena.cache(Sample).free(handles[3])
+    arena.close()
+    with pytest.raises(StaleHandle):
+        _ = handles[3].first
+
+
+def test_a_pool_found_spoiled_at_its_end_is_not_sealed() -> None:
+    arena, handles = filled("pool")
+    _slab.stray_store(_slab.address(handles[4], "uuid") + 3, 0xFF)
+    with pytest.raises(SlabError, match="not hold what was published"):
+        arena.finish()
+    arena.close()
 
 
 def test_freeing_elsewhere_is_refused(arena: Arena) -> None:

@@ -94,7 +94,8 @@ def command(
       norecovery      mount although the log is dirty: recent changes may be missing
       logdev=FILE     where an external log lies
       sb=AGNO         read the copy of the superblock in that AG
-      slab=BACKEND    memory of the mount structures: auto, memfd, shared, mprotect, alias, none
+      slab=BACKEND    memory of the mount structures: auto, memfd, shared, mprotect, alias,
+                      pkey, pool, none
       require=BACKEND the same, said for safety: fail rather than take a weaker one
       scrub=SECONDS   compare them with what was published that often, not only at the end
       uid=N, gid=N    show every file as owned by N

@@ -23,7 +23,7 @@ PAGE = mmap.PAGESIZE
 HEADER_BYTES = 32
 """What stands before each object: cookie, serial, name, cache, size."""
 
-BACKENDS = ("memfd", "shared", "mprotect", "alias", "pkey", "none")
+BACKENDS = ("memfd", "shared", "mprotect", "alias", "pkey", "pool", "none")
 """`auto` takes the first of the first three that the machine grants. The others are for
 comparison and must be asked for; `none` is the control of experiments: ordinary memory."""
 
@@ -171,7 +171,8 @@ class Cache(Generic[R]):
 
         Raises StaleHandle for one that is freed already, SlabFinished once the arena is
         sealed (it is then given back whole, by `close`), BufferError while a memoryview of
-        the object is in use, ValueError for an object of another cache or arena.
+        the object is in use, SlabError in a `pool`, ValueError for an object of another cache
+        or arena.
         """
         self._arena.free(self._number, obj)
 

@@ -98,5 +98,5 @@ static int alias_write(slab_region *region, size_t offset, const void *data, siz
     return munmap(alias, span);
 }
 
-const slab_backend slab_memfd = {"memfd", memfd_open, memfd_write, memfd_seal};
-const slab_backend slab_alias = {"alias", memfd_open, alias_write, memfd_seal};
+const slab_backend slab_memfd = {"memfd", memfd_open, memfd_write, memfd_seal, 0};
+const slab_backend slab_alias = {"alias", memfd_open, alias_write, memfd_seal, 0};

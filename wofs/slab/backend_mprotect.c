@@ -47,14 +47,21 @@ static int window_seal(slab_region *region) {
     return mprotect(region->view, region->size, PROT_READ);
 }
 
+/* A pool in the manner of pmalloc: writable for every thread while it is filled, then protected
+ * whole, by one call at the end. Its window is the whole time of filling, not that of one object;
+ * nothing of it is freed singly, since that would take the protection from all the rest. */
+static int pool_open(slab_region *region) {
+    return map_anonymous(region, MAP_SHARED, PROT_READ | PROT_WRITE);
+}
+
+static int open_write(slab_region *region, size_t offset, const void *data, size_t bytes) {
+    memcpy(region->view + offset, data, bytes);
+    return 0;
+}
+
 /* Ordinary memory under the same interface: the control of experiments, never chosen by itself. */
 static int none_open(slab_region *region) {
     return map_anonymous(region, MAP_PRIVATE, PROT_READ | PROT_WRITE);
-}
-
-static int none_write(slab_region *region, size_t offset, const void *data, size_t bytes) {
-    memcpy(region->view + offset, data, bytes);
-    return 0;
 }
 
 static int none_seal(slab_region *region) {
@@ -62,6 +69,7 @@ static int none_seal(slab_region *region) {
     return 0;
 }
 
-const slab_backend slab_shared = {"shared", shared_open, window_write, window_seal};
-const slab_backend slab_mprotect = {"mprotect", private_open, window_write, window_seal};
-const slab_backend slab_none = {"none", none_open, none_write, none_seal};
+const slab_backend slab_shared = {"shared", shared_open, window_write, window_seal, 0};
+const slab_backend slab_mprotect = {"mprotect", private_open, window_write, window_seal, 0};
+const slab_backend slab_pool = {"pool", pool_open, open_write, window_seal, 1};
+const slab_backend slab_none = {"none", none_open, open_write, none_seal, 0};

@@ -43,4 +43,4 @@ static int pkey_seal(slab_region *region) {
     return pkey_free(region->key);
 }
 
-const slab_backend slab_pkey = {"pkey", pkey_open, pkey_write, pkey_seal};
+const slab_backend slab_pkey = {"pkey", pkey_open, pkey_write, pkey_seal, 0};

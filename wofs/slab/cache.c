@@ -235,6 +235,8 @@ slab_status slab_arena_free(slab_arena *arena, slab_place place) {
     size_t slot = place.offset % slab_page() / cache->stride;
     if (book->exports[slot])
         return SLAB_BUSY;
+    if (arena->region.backend->whole && !arena->region.sealed)
+        return SLAB_WHOLE;
     size_t bytes = sizeof(slab_header) + cache->layout->size;
     unsigned char *poison = malloc(bytes);
     if (!poison)

@@ -41,6 +41,8 @@ PyObject *slab_raise(slab_status status) {
         return PyErr_Format(slab_error, "a name has at most %d bytes", SLAB_NAME_MAX - 1);
     case SLAB_LOST:
         return PyErr_Format(slab_error, "memory does not hold what was published");
+    case SLAB_WHOLE:
+        return PyErr_Format(slab_error, "a pool is given back whole: none of its objects is freed");
     case SLAB_FORKED:
         return PyErr_Format(slab_error, "the arena belongs to the parent process");
     }

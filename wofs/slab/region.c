@@ -16,9 +16,11 @@
 #define GUARD_PAGES 16
 
 /* What "auto" tries, in the order of their strength. Then those that must be asked for: alias
- * needs what memfd needs and is weaker; pkey would blind threads that are there already. */
+ * needs what memfd needs and is weaker; pkey would blind threads that are there already; a pool
+ * is protected only once it is full. */
 static const slab_backend *const backends[] = {&slab_memfd, &slab_shared, &slab_mprotect,
-                                               &slab_alias, &slab_pkey,   &slab_none};
+                                               &slab_alias, &slab_pkey,   &slab_pool,
+                                               &slab_none};
 #define NBACKENDS (sizeof backends / sizeof *backends)
 #define NAUTO 3
 

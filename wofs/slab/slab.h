@@ -30,6 +30,7 @@ typedef enum {
     SLAB_TOO_BIG,  /* an object larger than a page */
     SLAB_LONG_NAME, /* beyond SLAB_NAME_MAX */
     SLAB_LOST,     /* the view does not show what was published */
+    SLAB_WHOLE,    /* a pool's objects are not freed singly */
     SLAB_FORKED,   /* the arena belongs to the parent process */
 } slab_status;
 
@@ -54,9 +55,11 @@ struct slab_backend {
     int (*open)(slab_region *region);
     int (*write)(slab_region *region, size_t offset, const void *data, size_t bytes);
     int (*seal)(slab_region *region);
+    int whole; /* protected at once by seal: until then nothing is, and nothing is freed singly */
 };
 
-extern const slab_backend slab_memfd, slab_alias, slab_pkey, slab_shared, slab_mprotect, slab_none;
+extern const slab_backend slab_memfd, slab_alias, slab_pkey, slab_shared, slab_mprotect, slab_pool,
+    slab_none;
 
 size_t slab_page(void);
 size_t slab_guard(void);
