@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import mmap
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import wofs
 from support.fuse import WOFS
@@ -68,3 +70,54 @@ def test_the_picture_has_a_box_for_each_slot(image: Unpack, tmp_path: Path) -> N
     boxes = [item for item in ET.parse(path).iter() if item.tag.endswith("rect")]
     assert len({box.get("fill") for box in boxes}) == 8
     assert sum(box.get("fill") != "#eeeeee" for box in boxes) == 16
+
+
+def stats(*arguments: str | Path) -> dict[str, list[dict[str, Any]]]:
+    rows: dict[str, list[dict[str, Any]]] = {"cache": [], "page": [], "total": []}
+    done = slab(*arguments, "--stats", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in map(json.loads, done.stdout.splitlines()):
+        rows[line["object"]].append(line)
+    return rows
+
+
+def check_stats(rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Nothing of a page is lost between used, free and wasted, nor between the sums."""
+    counted = ("objects", "used", "free", "wasted")
+    for page in rows["page"]:
+        assert page["used"] + page["free"] + page["wasted"] == mmap.PAGESIZE
+        assert page["objects"] > 0
+        assert min(page["used"], page["free"] + 1, page["wasted"] + 1) > 0
+    for cache in rows["cache"]:
+        own = [page for page in rows["page"] if page["cache"] == cache["cache"]]
+        assert cache["pages"] == len(own)
+        assert [cache[k] for k in counted] == [sum(page[k] for page in own) for k in counted]
+    (total,) = rows["total"]
+    assert total["pages"] == len(rows["page"])
+    assert [total[k] for k in counted] == [sum(c[k] for c in rows["cache"]) for k in counted]
+
+
+def test_stats_account_for_every_byte(image: Unpack) -> None:
+    path = image("ag64")
+    rows = stats(path)
+    check_stats(rows)
+    with wofs.open(path) as filesystem:
+        caches = {cache.name: cache for cache in filesystem.mount.arena.stats().caches}
+    for row in rows["cache"]:
+        known = caches[row["cache"]]
+        assert (row["objects"], row["pages"]) == (known.objects, known.pages)
+        assert row["used"] == known.bytes_used == known.objects * known.object_bytes
+        assert row["free"] + row["wasted"] == known.bytes_wasted
+    assert rows["total"][0]["objects"] == 196
+
+
+def test_stats_as_a_table(image: Unpack) -> None:
+    done = slab(image("ag64"), "--stats")
+    assert (done.returncode, done.stderr) == (0, "")
+    caches, pages = (part.splitlines() for part in done.stdout.rstrip().split("\n\n"))
+    total = stats(image("ag64"))["total"][0]
+    assert caches[-1].split()[:5] == [
+        "total",
+        *(str(total[k]) for k in ("objects", "pages", "used", "free")),
+    ]
+    assert len([line for line in pages if line.split()[0].isdecimal()]) == total["pages"]

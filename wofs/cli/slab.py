@@ -9,7 +9,7 @@ from typing import Protocol
 
 import click
 
-from wofs.cli import slabmap
+from wofs.cli import slabmap, slabstats
 from wofs.cli.request import Request, reads_image
 from wofs.errors import NotFound
 from wofs.fs import memory
@@ -97,22 +97,26 @@ def _source(request: Request) -> Iterator[Source]:
 @reads_image
 @click.option("--object", "name", help="Show one object: fields, values, addresses.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="Draw the pages into this file.")
+@click.option("--stats", is_flag=True, help="Bytes used, free and wasted, by cache and page.")
 @click.option("--all", "every", is_flag=True, help=f"All pages, not only the first {_PAGES_SHOWN}.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help='One JSON object for the arena ("object": "arena"), then one for each page; with '
-    "--object one for each field.",
+    "--object one for each field, with --stats one for each cache and page, then the total.",
 )
 def command(
-    request: Request, name: str | None, svg: str | None, every: bool, as_json: bool
+    request: Request, name: str | None, svg: str | None, stats: bool, every: bool, as_json: bool
 ) -> None:
     """Show the write-once memory of IMAGE, a live mount point or an image.
 
     An image is mounted in this process for the time. Of a mount point the serving process is
     asked, which answers root and its own user; values and addresses are those of now and there.
     Each page belongs to one cache, objects of one type; a mark stands for a slot.
+
+    With --stats, `used` are bytes of objects, `free` those of slots that hold none, `wasted` the
+    rest of the pages (headers, alignment, their ends), `empty` the share that is not used.
     """
     with _source(request) as source:
         if svg:
@@ -121,6 +125,11 @@ def command(
             Path(svg).write_text(slabmap.svg(source.pages(), title), encoding="utf-8")
         if name is not None:
             _write_object(request, source, name, as_json)
+        elif stats and as_json:
+            slabstats.write_json(request.out, source.arena(), source.pages())
+        elif stats:
+            shown = None if every else _PAGES_SHOWN
+            slabstats.write(request.out, source.arena(), source.pages(), shown)
         elif as_json:
             for row in (source.arena(), *source.pages()):
                 request.out.json(row)
