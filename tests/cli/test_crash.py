@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from support.fuse import WOFS
-from wofs.slab.crashes import crashes
+from support.fuse import WOFS, lacking, run
+from wofs.cli.serverlog import CRASHES, CRASHES_KEPT, set_json_report, state_folder
+from wofs.slab.crashes import crashes, files_in
+from wofs.slab.crashes import reports as reports_in
 
+needs_fuse = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
 TESTS = Path(__file__).resolve().parent.parent
 CRASH = """
 import ctypes, faulthandler, sys
@@ -121,3 +126,98 @@ def test_other_text_is_no_report(tmp_path: Path) -> None:
         0,
     )
     assert crash("list", "--file", tmp_path / "none").returncode == 1
+
+
+# ---- where a server leaves them
+LEFT = """
+import sys
+sys.path.insert(0, {tests!r})
+from support.slab import filled
+from wofs.cli.serverlog import set_json_report
+from wofs.slab import _slab, address_of
+set_json_report(None)
+arena, handles = filled()
+_slab.stray_store(address_of(handles[{at}], 'wide'), 1)
+"""
+
+
+def test_without_arguments_those_of_servers_are_read() -> None:
+    folder = state_folder() / CRASHES
+    assert crash("list").stdout == ""
+    for at in (3, 6):
+        script = LEFT.format(tests=str(TESTS), at=at)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+        assert done.returncode == -11, done.stderr
+    assert len(files_in(folder)) == 2
+    objects = [json.loads(line) for line in crash("list", "--json").stdout.splitlines()]
+    assert sorted(item["members"]["object"] for item in objects) == ["s[3]", "s[6]"]
+    assert "object s[" in crash("show", "2").stdout
+    assert "<h1>Report 2: stray access, object s[" in crash("show", "2", "--html").stdout
+
+
+def test_old_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = state_folder() / CRASHES
+    folder.mkdir()
+    for number in range(CRASHES_KEPT + 5):
+        (folder / f"{900 + number}-1.json").touch()
+    (folder / "mine.json").touch()
+    set_json_report(None)
+    names = [path.name for path in files_in(folder)]
+    assert len(names) == CRASHES_KEPT
+    assert (names[0], names[-1]) == ("905-1.json", f"{900 + CRASHES_KEPT + 4}-1.json")
+    assert (folder / "mine.json").exists(), "not ours"
+
+
+SERVER = """
+import os, sys, threading, time
+from wofs.cli.main import main
+from wofs.slab import _slab
+
+def strike():
+    while not os.path.ismount(sys.argv[-1]):
+        time.sleep(0.02)
+    spans = [line.split()[0].split("-") for line in open("/proc/self/maps") if "wofs-slab" in line]
+    for start, end in spans:
+        if int(end, 16) - int(start, 16) != 1 << 20:  # not the slab's own tables
+            _slab.stray_store(int(start, 16), 1)
+
+threading.Thread(target=strike, daemon=True).start()
+main(sys.argv[1:])
+"""
+
+
+@needs_fuse
+@pytest.mark.parametrize("named", [True, False], ids=["report=FILE", "default"])
+def test_a_server_leaves_its_report(
+    image: Callable[[str], Path], tmp_path: Path, named: bool
+) -> None:
+    place = tmp_path / "m"
+    place.mkdir()
+    file = tmp_path / "reports"
+    options = ["-o", f"report={file}"] if named else []
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER, "mount", "-f", *options, str(image("empty")), str(place)],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -11, done.stderr
+    subprocess.run(["fusermount3", "-uz", place], capture_output=True, check=False)
+    (found,) = reports_in(file if named else tmp_path / "wofs" / CRASHES)
+    assert found.hit == "no object: control area"
+    assert found.members["sealed"] is True
+    assert file.exists() == named
+
+
+@needs_fuse
+def test_a_report_that_cannot_be_written_is_refused(
+    image: Callable[[str], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "m").mkdir()
+    words = ("-o", f"report={tmp_path}/none/reports")
+    done = run("mount", *words, image("empty"), tmp_path / "m")
+    assert done.returncode == 1
+    assert done.stderr == f"wofs: {tmp_path}/none/reports: No such file or directory\n"

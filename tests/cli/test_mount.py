@@ -257,7 +257,8 @@ def test_log_and_report_go_to_the_state_folder(image: Unpack, tmp_path: Path) ->
     assert fuse.run("mount", image("empty"), tmp_path / "m", env=state).returncode == 0
     assert fuse.run("umount", tmp_path / "m", env=state).returncode == 0
     folder = tmp_path / "state/wofs"
-    assert {path.name for path in folder.iterdir()} == {"wofs.log", "crash-report.txt"}
+    assert {path.name for path in folder.iterdir()} == {"wofs.log", "crash-report.txt", "crashes"}
+    assert not list((folder / "crashes").iterdir())
     assert "INFO mounted empty.img on " in (folder / "wofs.log").read_text()
 
 

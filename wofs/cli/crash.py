@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from wofs.cli.output import Json, Output, escape
-from wofs.cli.serverlog import REPORT_NAME, state_folder
+from wofs.cli.serverlog import CRASHES, state_folder
 from wofs.errors import NotFound
-from wofs.slab.crashes import Crash, crashes
+from wofs.slab.crashes import Crash, reports
 
 _PAGE = """<!doctype html>
 <meta charset="utf-8"><title>{title}</title>
@@ -38,17 +38,15 @@ def from_file(function: F) -> F:
     return click.option(
         "--file",
         "path",
-        type=click.Path(dir_okay=False),
-        help="The file of reports (default: the one that `wofs mount` appends to).",
+        type=click.Path(),
+        help="A file or folder of reports (default: where `wofs mount` leaves them).",
     )(function)
 
 
 def _read(path: str | None) -> list[Crash]:
-    """Return the reports of a file; none if the default one is not there."""
-    file = Path(path) if path else state_folder() / REPORT_NAME
-    if not path and not file.exists():
-        return []
-    return list(crashes(file.read_text(encoding="utf-8", errors="backslashreplace")))
+    """Return the reports of a file or folder; none if the default one is not there."""
+    place = Path(path) if path else state_folder() / CRASHES
+    return reports(place) if path or place.exists() else []
 
 
 def _when(crash: Crash) -> str:

@@ -67,7 +67,7 @@ class Order:
 @click.option("-o", "words", multiple=True, metavar="OPT[,OPT...]", help="Mount options.")
 @click.option("--log", "log_file", type=click.Path(dir_okay=False), help="Append the log here.")
 @click.option(
-    "--report", type=click.Path(dir_okay=False), help="Append the report of a stray write here."
+    "--report", type=click.Path(dir_okay=False), help="Append reports of stray writes, as text."
 )
 @click.option("--sloppy", is_flag=True, hidden=True)
 @click.option("--fake", is_flag=True, hidden=True)
@@ -85,7 +85,7 @@ def command(
 
     Returns once the mount is there. In the background, damage met in the image is logged to
     syslog, or without one to `wofs.log` in $XDG_STATE_HOME/wofs (~/.local/state/wofs), where
-    `crash-report.txt` tells of a stray write too. End it with `wofs umount DIRECTORY`. For
+    stray writes are told of too (see `wofs crash`). End it with `wofs umount DIRECTORY`. For
     `mount -t wofs` and fstab link `mount.wofs`, installed beside this command, into /sbin.
 
     \b
@@ -98,6 +98,7 @@ def command(
                       pkey, pool, none
       require=BACKEND the same, said for safety: fail rather than take a weaker one
       scrub=SECONDS   compare them with what was published that often, not only at the end
+      report=FILE     append the report of a stray write, as JSON, to FILE
       uid=N, gid=N    show every file as owned by N
       noexec, exec    whether programs may run (default: they may)
       nosuid, nodev   the default; root may give suid, dev
@@ -113,6 +114,7 @@ def command(
         if fake:
             return 0
         serverlog.set_report(report, background=not foreground)
+        serverlog.set_json_report(options.report)
         serverlog.start(log_file, background=not foreground)
     except (WofsError, OSError) as error:
         say(_line(error, image))

@@ -12,12 +12,17 @@ from pathlib import Path
 
 from wofs.cli.output import escape, message, say
 from wofs.fuse.mountpoint import Refused
-from wofs.slab import report_to
+from wofs.slab import report_json, report_to
+from wofs.slab.crashes import files_in
 
 _LOGGERS = tuple(map(logging.getLogger, ("wofs", "pyfuse3")))
 _STDERR = 2
 _SYSLOG = "/dev/log"
 REPORT_NAME = "crash-report.txt"
+CRASHES = "crashes"
+CRASHES_KEPT = 50
+"""Reports in that folder when a server starts; older ones go."""
+
 _TO_SYSLOG = "wofs[%(process)d]: %(message)s"
 _TO_FILE = "%(asctime)s wofs[%(process)d] %(levelname)s %(message)s"
 
@@ -104,6 +109,24 @@ def set_report(path: str | None, background: bool) -> None:
         if path:
             raise Refused(f"{path}: {error.strerror}") from error
     faulthandler.enable(traceback)
+
+
+def set_json_report(path: str | None) -> None:
+    """Have the report of a stray write appended to `path` as JSON, by default made a file of its
+    own in the state folder. Raises Refused for a path that cannot be written.
+    """
+    try:
+        if path:
+            report_json(os.path.abspath(path), False)
+            return
+        folder = state_folder() / CRASHES
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for old in files_in(folder)[:-CRASHES_KEPT]:
+            old.unlink(missing_ok=True)
+        report_json(folder, True)
+    except OSError as error:
+        if path:
+            raise Refused(f"{path}: {error.strerror}") from error
 
 
 def state_folder() -> Path:

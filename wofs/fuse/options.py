@@ -63,6 +63,7 @@ class Options:
     mount: MountOptions
     logdev: str = ""
     slab: str = "auto"
+    report: str = ""
     warnings: list[str] = field(default_factory=list)
 
     def take(self) -> MountOptions:
@@ -109,7 +110,7 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
     """
     switches = {"nosuid": True, "nodev": True}
     numbers: dict[str, int] = {}
-    texts_of = {"fsname": source, "logdev": "", "slab": "auto"}
+    texts_of = {"fsname": source, "logdev": "", "slab": "auto", "report": ""}
     warnings = []
     for word in words(texts):
         name, equals, value = word.partition("=")
@@ -141,12 +142,12 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
         noexec=switches.get("noexec", False),
         fsname=os.fsencode(texts_of["fsname"]),
     )
-    return Options(record, texts_of["logdev"], texts_of["slab"], warnings)
+    return Options(record, texts_of["logdev"], texts_of["slab"], texts_of["report"], warnings)
 
 
 def _unknown(word: str, name: str) -> str:
     """Return what to say of a word that means nothing here."""
-    if word in (*NUMBERS, "fsname", "logdev", "slab", "require"):
+    if word in (*NUMBERS, "fsname", "logdev", "slab", "require", "report"):
         return f"option {word} needs a value: {word}=..."
     if name in FLAGS or name in OPPOSITES or name in IGNORED:
         return f"option {name} takes no value"

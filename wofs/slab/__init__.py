@@ -1,6 +1,6 @@
 """Write-once memory: objects filled once, published whole, sealed, never written again."""
 
-from wofs.slab._slab import report_to
+from wofs.slab._slab import report_json, report_to
 from wofs.slab.arena import BACKENDS, Arena, ArenaStats, Cache, CacheStats, Handles, PageMap, Site
 from wofs.slab.layout import address_of, spec_of
 
@@ -14,6 +14,7 @@ __all__ = [
     "PageMap",
     "Site",
     "address_of",
+    "report_json",
     "report_to",
     "spec_of",
 ]

@@ -1,15 +1,17 @@
-"""Read crash reports back: the text that a dying process appended to a file, as records.
+"""Read crash reports back: what a dying process wrote by signal-safe calls, as records.
 
-The process writes text by signal-safe calls and nothing else; everything made of it (lists,
-JSON, pages) is made here, afterwards. What follows a report (faulthandler's traceback) is kept
-with it.
+It wrote text, and the same as JSON: one object a line, the facts as members, the text as the
+last one. Everything made of it (lists, pages) is made here, afterwards. What follows a report
+in a file of text (faulthandler's traceback) is kept with it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 STRAY = "wofs: stray access to write-once memory"
 CHANGED = "wofs: write-once memory is not what was published"
@@ -26,7 +28,8 @@ class Crash:
 
     `kind` is "stray access" or "changed memory"; `facts` its lines by name (hit, offset, cache,
     page, arena, address, fault, thread, time; `changed` holds several, one a line); `memory` the
-    rows around the hit; `c_stack` and `python_stack` frames, innermost first; `text` all of it.
+    rows around the hit; `c_stack` and `python_stack` frames, innermost first; `text` all of it;
+    `members` those of the JSON object but the text, where the report was one.
     """
 
     kind: str
@@ -35,6 +38,7 @@ class Crash:
     c_stack: list[str] = field(default_factory=list)
     python_stack: list[str] = field(default_factory=list)
     text: str = ""
+    members: dict[str, object] = field(default_factory=dict)
 
     @property
     def hit(self) -> str:
@@ -67,6 +71,40 @@ def crashes(text: str) -> Iterator[Crash]:
             _add(found, line)
     if found is not None:
         yield _complete(found)
+
+
+def reports(path: Path) -> list[Crash]:
+    """Return the reports in a file of text or JSON, or in the files of a folder by their names."""
+    if path.is_dir():
+        return [crash for file in files_in(path) for crash in reports(file)]
+    text = path.read_text(encoding="utf-8", errors="backslashreplace")
+    if not text.lstrip().startswith("{"):
+        return list(crashes(text))
+    return [crash for line in text.splitlines() for crash in _of_json(line)]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of reports in a folder, oldest first: their names begin with the time."""
+
+    def when(path: Path) -> tuple[int, ...]:
+        return tuple(map(int, path.stem.split("-")))
+
+    names = re.compile(r"[0-9]{1,12}-[0-9]{1,12}\.json")
+    return sorted((p for p in folder.iterdir() if names.fullmatch(p.name)), key=when)
+
+
+def _of_json(line: str) -> Iterator[Crash]:
+    """Yield the report in a line of JSON, also if the process was killed before its end."""
+    for ending in ("", '"}', '\\"}'):
+        try:
+            members = json.loads(line + ending)
+        except ValueError:
+            continue
+        text = members.pop("text", "") if isinstance(members, dict) else ""
+        for crash in crashes(text if isinstance(text, str) else ""):
+            crash.members = members
+            yield crash
+        return
 
 
 def _complete(found: Crash) -> Crash:

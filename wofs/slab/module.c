@@ -100,10 +100,26 @@ static PyObject *slab_set_report(PyObject *Py_UNUSED(module), PyObject *args) {
     return fd < 0 ? NULL : PyLong_FromLong(fd);
 }
 
+/* report_json(path, folder): append crash reports to a file, or make one each in a folder */
+static PyObject *slab_set_json(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *path;
+    int is_folder;
+    if (!PyArg_ParseTuple(args, "O&p", PyUnicode_FSConverter, &path, &is_folder))
+        return NULL;
+    int failed = slab_json_to(PyBytes_AS_STRING(path), is_folder) < 0;
+    if (failed)
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+    Py_DECREF(path);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"layout", slab_py_layout, METH_VARARGS, "Publish a record type; return (id, handle type)."},
     {"address", slab_address, METH_VARARGS, "Return the address of a handle's field."},
     {"report_to", slab_set_report, METH_VARARGS, "Append crash reports to a file too."},
+    {"report_json", slab_set_json, METH_VARARGS, "Write crash reports as JSON too."},
     {NULL, NULL, 0, NULL},
 };
 

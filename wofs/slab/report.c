@@ -28,6 +28,11 @@ static struct sigaction before_segv, before_bus;
 static int report_fd = -1;
 static volatile long reporter; /* the thread that reports, 0: none yet */
 
+/* The report being written, for when that faults too. */
+static slab_facts now;
+static int now_json = -1;
+static volatile enum { IDLE, LOOKING, WRITING } stage;
+
 /* ---- what was hit */
 static const slab_entry *entry_at(uintptr_t address) {
     const slab_registry *registry = slab_registry_view();
@@ -93,15 +98,14 @@ static void put_target(slab_text *out, const slab_entry *entry, const slab_site 
     slab_put_number(out, entry->pages);
 }
 
-static void put_place(slab_text *out, uintptr_t address) {
-    slab_site site;
-    const slab_entry *entry = entry_at(address);
+static void put_place(slab_text *out, const slab_facts *facts) {
+    uintptr_t address = facts->address;
+    const slab_entry *entry = facts->entry;
     if (!entry) {
         slab_put(out, "\n  hit       the slab's own tables (record layouts, arenas)");
         return;
     }
-    size_t offset = address - (uintptr_t)entry->view;
-    if (address < (uintptr_t)entry->view || offset >= entry->size) {
+    if (!facts->site) {
         slab_put(out, "\n  hit       no object: guard page ");
         slab_put(out, address < (uintptr_t)entry->view ? "below" : "above");
         slab_put(out, " the arena, ");
@@ -110,8 +114,7 @@ static void put_place(slab_text *out, uintptr_t address) {
         slab_put_number(out, distance);
         slab_put(out, distance == 1 ? " byte outside" : " bytes outside");
     } else {
-        slab_site_at(entry, offset, &site);
-        put_target(out, entry, &site);
+        put_target(out, entry, facts->site);
     }
     slab_put(out, "\n  arena     ");
     slab_put_number(out, entry->uid);
@@ -183,37 +186,70 @@ static const char *access_of(const ucontext_t *context) {
 #endif
 }
 
-static void put_circumstances(slab_text *out, int signo, const siginfo_t *info,
-                              const ucontext_t *context) {
-    char name[16] = "";
-    (void)prctl(PR_GET_NAME, name);
+static void put_circumstances(slab_text *out, const slab_facts *facts) {
     slab_put(out, "\n  address   ");
-    slab_put_hex(out, (uintptr_t)info->si_addr);
+    slab_put_hex(out, facts->address);
     slab_put(out, ", ");
-    slab_put(out, access_of(context));
+    slab_put(out, facts->access);
     slab_put(out, " by the code at ");
-    slab_put_hex(out, code_of(context));
+    slab_put_hex(out, facts->instruction);
     slab_put(out, "\n  fault     ");
-    slab_put(out, kind_of(signo, info->si_code));
+    slab_put(out, kind_of(facts->signo, facts->code));
     slab_put(out, "\n  thread    ");
-    slab_put_number(out, (uint64_t)syscall(SYS_gettid));
+    slab_put_number(out, facts->tid);
     slab_put(out, " (");
-    slab_put(out, name);
+    slab_put(out, facts->thread);
     slab_put(out, ") of process ");
-    slab_put_number(out, (uint64_t)getpid());
-    struct timespec now = {0, 0};
-    clock_gettime(CLOCK_REALTIME, &now);
+    slab_put_number(out, facts->pid);
     slab_put(out, "\n  time      ");
-    slab_put_number(out, (uint64_t)now.tv_sec);
+    slab_put_number(out, facts->time);
     slab_put(out, "\n");
 }
 
+/* Who and when; `thread` has room for 16 bytes. */
+static slab_facts circumstances(const char *kind, char *thread) {
+    struct timespec now = {0, 0};
+    memset(thread, 0, 16);
+    (void)prctl(PR_GET_NAME, thread);
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (slab_facts){.kind = kind,
+                        .thread = thread,
+                        .time = (uint64_t)now.tv_sec,
+                        .pid = (uint64_t)getpid(),
+                        .tid = (uint64_t)syscall(SYS_gettid)};
+}
+
+/* Find what was hit; `site` is filled in where it lies in an arena's memory. */
+static void find(slab_facts *facts, slab_site *site) {
+    const slab_entry *entry = entry_at(facts->address);
+    facts->entry = entry;
+    facts->target = entry ? "guard page" : "own tables";
+    if (!entry || facts->address < (uintptr_t)entry->view ||
+        facts->address - (uintptr_t)entry->view >= entry->size)
+        return;
+    slab_site_at(entry, facts->address - (uintptr_t)entry->view, site);
+    facts->site = site;
+    facts->target = site->what;
+}
+
 static void report(int signo, const siginfo_t *info, const ucontext_t *context) {
+    static char thread[16];
+    slab_site site;
+    now = circumstances("stray access", thread);
+    now.signo = signo;
+    now.code = info->si_code;
+    now.address = (uintptr_t)info->si_addr;
+    now.access = access_of(context);
+    now.instruction = code_of(context);
+    stage = LOOKING;
+    find(&now, &site);
     slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}};
+    out.json_fd = now_json = slab_json_start(&now);
     slab_put(&out, "\nwofs: stray access to write-once memory");
-    put_place(&out, (uintptr_t)info->si_addr);
-    put_circumstances(&out, signo, info, context);
+    put_place(&out, &now);
+    put_circumstances(&out, &now);
     slab_flush(&out);
+    stage = WRITING;
     /* A truncated memory file has no bytes to show: reading them would fault again. */
     if (signo == SIGSEGV)
         put_memory(&out, (uintptr_t)info->si_addr);
@@ -221,10 +257,33 @@ static void report(int signo, const siginfo_t *info, const ucontext_t *context) 
     slab_stack_dump(&out, code_of(context));
     slab_put(&out, "  Python ");
     slab_flush(&out);
-    if (slab_python_dump(out.fds, 2) < 0)
+    if (slab_python_dump(&out) < 0)
         slab_put(&out, "stack: not known here (faulthandler, where enabled, prints it next)\n");
     slab_put(&out, "  The memory was not changed; the process ends here.\n");
     slab_flush(&out);
+    stage = IDLE;
+    slab_json_end(out.json_fd);
+}
+
+/* The report itself met a fault, as where the memory is gone: end it with what is known. */
+static void cut_short(uintptr_t address) {
+    slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}, .json_fd = now_json};
+    int headless = stage == LOOKING;
+    stage = IDLE;
+    if (headless) {
+        now.entry = NULL;
+        now.site = NULL;
+        now.target = "unreadable";
+        out.json_fd = slab_json_start(&now);
+        slab_put(&out, "\nwofs: stray access to write-once memory\n  hit       no object: the memory "
+                       "of an arena is no longer there");
+        put_circumstances(&out, &now);
+    }
+    slab_put(&out, "  The report met a fault of its own at ");
+    slab_put_hex(&out, address);
+    slab_put(&out, "; the process ends here.\n");
+    slab_flush(&out);
+    slab_json_end(out.json_fd);
 }
 
 /* ---- the handler */
@@ -256,6 +315,8 @@ static void on_fault(int signo, siginfo_t *info, void *context) {
     /* si_code <= 0: sent by kill(2) or raise(3), there is no address to name. */
     int ours = info->si_code > 0 && (entry_at(address) || in_registry(address));
     if (reporter == me) { /* raise() of the handler called below, or a fault in the report */
+        if (stage != IDLE)
+            cut_short(address);
         default_action(signo);
         return;
     }
@@ -318,20 +379,36 @@ static void put_changed(void *context, size_t offset) {
     slab_flush(state->out);
 }
 
+static void keep_first(void *context, size_t offset) {
+    slab_facts *facts = context;
+    if (!facts->address)
+        facts->address = (uintptr_t)facts->entry->view + offset + sizeof(slab_header);
+}
+
 void slab_report_enforce(slab_arena *arena) {
-    slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}};
+    char thread[16];
+    slab_site site;
     if (slab_arena_verify(arena, NULL, NULL) == 0)
         return;
+    slab_facts facts = circumstances("changed memory", thread);
+    facts.entry = &slab_registry_view()->arenas[arena->slot];
+    slab_arena_verify(arena, keep_first, &facts);
+    find(&facts, &site);
+    slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}};
+    out.json_fd = slab_json_start(&facts);
     slab_put(&out, "\nwofs: write-once memory is not what was published: a write by the kernel, by "
                    "a debugger or by failing memory");
-    changed state = {&out, &slab_registry_view()->arenas[arena->slot]};
+    changed state = {&out, facts.entry};
     slab_arena_verify(arena, put_changed, &state);
     slab_put(&out, "\n  backend   ");
     slab_put(&out, state.entry->backend);
     slab_put(&out, "\n  process   ");
-    slab_put_number(&out, (uint64_t)getpid());
+    slab_put_number(&out, facts.pid);
+    slab_put(&out, "\n  time      ");
+    slab_put_number(&out, facts.time);
     slab_put(&out, "\n  Nothing read from it can be trusted; the process ends here.\n");
     slab_flush(&out);
+    slab_json_end(out.json_fd);
     default_action(SIGSEGV);
     raise(SIGSEGV);
 }

@@ -47,7 +47,27 @@ static void write_all(int fd, const char *text, size_t length) {
     }
 }
 
+void slab_put_escaped(slab_text *out, const char *text, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        char one[2] = {text[i], 0};
+        if (text[i] == '"' || text[i] == '\\') {
+            slab_put(out, "\\");
+            slab_put(out, one);
+        } else if ((unsigned char)text[i] < ' ') {
+            slab_put(out, "\\u00");
+            slab_put_byte(out, (unsigned char)text[i]);
+        } else {
+            slab_put(out, one);
+        }
+    }
+}
+
 void slab_flush(slab_text *out) {
+    if (out->json_fd >= 0) {
+        slab_text json = {.length = 0, .fds = {out->json_fd, -1}, .json_fd = -1};
+        slab_put_escaped(&json, out->text, out->length);
+        slab_flush(&json);
+    }
     for (size_t i = 0; i < sizeof out->fds / sizeof *out->fds; i++)
         write_all(out->fds[i], out->text, out->length);
     out->length = 0;
