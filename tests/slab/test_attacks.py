@@ -97,7 +97,11 @@ TABLE: dict[str, tuple[str, ...]] = {
     "process_vm_writev": KERNEL_WRITE,
     "read_into": KERNEL_WRITE,
     "recv_into": KERNEL_WRITE,
+    "getrandom_into": KERNEL_WRITE,
+    "readv_second": tuple(x if x == LANDED else "read 4 of 8" for x in KERNEL_WRITE),
     "futex_wake_op": KERNEL_WRITE,
+    "io_uring_read": KERNEL_WRITE,
+    "io_uring_recv": KERNEL_WRITE,
     "io_uring_pin": ("pinned", EFAULT, EFAULT, EFAULT, EFAULT, "pinned", EFAULT),
     "read_straddling": (LANDED, EPERM, EPERM, "read 64 of 128", EPERM, LANDED, EPERM),
     # the memory file
@@ -130,7 +134,10 @@ NEED_LOCK = {name for name, row in TABLE.items() if row == NEW_MAPPING} | {
 """Rows whose sealed columns hold where the kernel has mseal(2)."""
 
 NEED_ROOT = {"map_files", "reopen_fd", "userfaultfd", "parent_mem", "ptrace_poke"}
-MAY_BE_FORBIDDEN = {"io_uring_pin": ("error ENOSYS", EPERM), "ptrace_poke": ("ptrace is not",)}
+MAY_BE_FORBIDDEN = {
+    **dict.fromkeys(("io_uring_pin", "io_uring_read", "io_uring_recv"), ("error ENOSYS", EPERM)),
+    "ptrace_poke": ("ptrace is not",),
+}
 
 
 @cache

@@ -16,6 +16,7 @@ PROT_RW = mmap.PROT_READ | mmap.PROT_WRITE
 MAP_FIXED, MREMAP_MAYMOVE, MREMAP_FIXED = 0x10, 1, 2
 MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_WIPEONFORK = 4, 8, 9, 18
 MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL = 24, 102
+IORING_OP_READ, IORING_OP_RECV, IORING_ENTER_GETEVENTS, IORING_OFF_SQES = 22, 27, 1, 0x10000000
 PTRACE_ATTACH, PTRACE_POKEDATA, PTRACE_DETACH = 16, 5, 17
 
 
@@ -175,6 +176,22 @@ def recv_into(t: Target) -> None:
 
 
 @attack
+def getrandom_into(t: Target) -> None:
+    fail_with_errno(LIBC.getrandom(ctypes.c_void_p(t.address), 4, 0))
+
+
+@attack
+def readv_second(t: Target) -> None:
+    """A read whose first part goes to ordinary memory: it comes up short."""
+    own = ctypes.create_string_buffer(4)
+    parts = (Iovec * 2)(Iovec(ctypes.addressof(own), 4), Iovec(t.address, 4))
+    done = LIBC.readv(os.open("/dev/urandom", os.O_RDONLY), parts, 2)
+    fail_with_errno(done)
+    if done < 8:
+        raise Outcome(f"read {done} of 8" + (", landed" if t.landed() else ""))
+
+
+@attack
 def futex_wake_op(t: Target) -> None:
     other = ctypes.c_uint32(0)
     op = 0 << 28 | 0 << 24 | 0xFFF << 12 | 0  # *address = 0xFFF
@@ -192,6 +209,41 @@ def io_uring_pin(t: Target) -> None:
     buffer = Iovec(t.page, PAGE)
     fail_with_errno(LIBC.syscall(427, ring, 0, ctypes.byref(buffer), 1))
     raise Outcome("pinned")
+
+
+@attack
+def io_uring_read(t: Target) -> None:
+    fd = os.open("/dev/urandom", os.O_RDONLY)
+    by_ring(IORING_OP_READ, fd, t.address)
+
+
+@attack
+def io_uring_recv(t: Target) -> None:
+    here, there = socket.socketpair()
+    there.send(b"\xff" * 4)
+    by_ring(IORING_OP_RECV, here.fileno(), t.address)
+
+
+def by_ring(operation: int, fd: int, address: int) -> None:
+    """Have the kernel's own ring put four bytes at an address; OSError with what it says.
+
+    io_uring(7): struct io_uring_params has sq_off at 40 and cq_off at 80; one mapping holds
+    both rings, another the entries.
+    """
+    params = ctypes.create_string_buffer(120)
+    ring = LIBC.syscall(425, 4, params)
+    fail_with_errno(ring)
+    tail, array = struct.unpack_from("4xI16xI", params, 40)
+    (completions,) = struct.unpack_from("20xI", params, 80)
+    with mmap.mmap(ring, PAGE) as rings, mmap.mmap(ring, PAGE, offset=IORING_OFF_SQES) as entries:
+        entries[:64] = struct.pack("BBHiQQIIQ24x", operation, 0, 0, fd, 0, address, 4, 0, 7)
+        struct.pack_into("I", rings, array, 0)
+        struct.pack_into("I", rings, tail, 1)
+        fail_with_errno(LIBC.syscall(426, ring, 1, 1, IORING_ENTER_GETEVENTS, None, 0))
+        user_data, result = struct.unpack_from("Qi", rings, completions)
+        assert user_data == 7, "no completion"
+    if result < 0:
+        raise OSError(-result, "completed")
 
 
 @attack
