@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support.seccomp import MEMFD_CREATE, MSEAL, under_seccomp
 from support.slab import FIELDS, VALUES, Other, Sample, filled, rows
 from wofs.errors import NoBackend, SlabError, SlabFinished, SlabFull, StaleHandle
 from wofs.record import NEXT, Record, raw, record
@@ -448,29 +449,6 @@ def test_a_sealed_arena_has_no_descriptor_left() -> None:
     arena.close()
 
 
-SECCOMP = """
-import ctypes, struct, sys
-sys.path.insert(0, {tests!r})
-from support.slab import filled
-from wofs.errors import NoBackend
-from wofs.slab import Arena
-
-def forbid(*numbers):
-    # load the system call's number; for each forbidden one return EPERM; else allow
-    code = [(0x20, 0, 0, 0)]
-    for n in numbers:
-        code += [(0x15, 0, 1, n), (0x06, 0, 0, 0x00050001)]
-    code.append((0x06, 0, 0, 0x7FFF0000))
-    raw = b"".join(struct.pack("HBBI", *line) for line in code)
-    kept = ctypes.create_string_buffer(raw)
-    program = struct.pack("HxxxxxxQ", len(code), ctypes.addressof(kept))
-    libc = ctypes.CDLL(None)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, program) == 0
-
-forbid({numbers})
-{script}
-"""
 USE = """
 arena, handles = filled()
 arena.finish(process_lifetime=True)
@@ -484,30 +462,25 @@ try:
 except NoBackend as error:
     print(error)
 """
-MEMFD_CREATE, MSEAL = 319, 462
 
 
-def under_seccomp(numbers: tuple[int, ...], script: str) -> str:
-    """Run a script in a child to which the system calls are forbidden; return what it prints."""
-    tests = str(Path(__file__).resolve().parent.parent)
-    text = SECCOMP.format(tests=tests, numbers=", ".join(map(str, numbers)), script=script)
-    done = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60
-    )
+def said_under_seccomp(numbers: tuple[int, ...], script: str) -> str:
+    """Run a script that must end well; return what it prints."""
+    done = under_seccomp(numbers, script)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_without_memfd_the_next_best_is_taken() -> None:
-    assert under_seccomp((MEMFD_CREATE,), USE).split()[:2] == ["shared", "True"]
+    assert said_under_seccomp((MEMFD_CREATE,), USE).split()[:2] == ["shared", "True"]
 
 
 def test_without_mseal_the_arena_is_sealed_but_not_locked() -> None:
-    assert under_seccomp((MSEAL,), USE) == "memfd True False"
+    assert said_under_seccomp((MSEAL,), USE) == "memfd True False"
 
 
 def test_a_backend_asked_for_by_name_is_not_replaced() -> None:
-    found = under_seccomp((MEMFD_CREATE,), ONLY_MEMFD)
+    found = said_under_seccomp((MEMFD_CREATE,), ONLY_MEMFD)
     assert found == "slab backend memfd: Operation not permitted"
 
 

@@ -15,7 +15,7 @@ from slablib.odd import Mischief, Truth
 from wofs.errors import SlabError, SlabFinished, SlabFull, StaleHandle
 from wofs.slab import _slab
 
-BACKENDS = ("memfd", "memfd", "auto", "shared", "mprotect", "alias", "none")
+BACKENDS = ("memfd", "memfd", "auto", "shared", "mprotect", "alias", "pool", "none")
 MOST_ARENAS, MOST_LAYOUTS, MOST_DEPTH = 6, 40, 2
 BAD_ARGUMENT = (TypeError, ValueError, OverflowError, BufferError, Mischief, SystemError)
 ANY = (*BAD_ARGUMENT, SlabError, OSError, MemoryError, AttributeError)
@@ -103,6 +103,11 @@ class Fuzzer:
         if found and self.rng.random() < 0.5:
             return found[1].handle
         return self.rng.choice([*self.dead[-20:], *odd.THINGS])
+
+    def has_field(self, thing: object, name: object) -> bool:
+        """Whether a thing is a living object with a field of that name."""
+        lives = [life for arena in self.arenas for life in arena.alive if life.handle is thing]
+        return any(field == name for life in lives for field, *_ in life.layout.fields)
 
     def publish(
         self, arena: Arena, cache: int, data: bytes, name: str, place: tuple[int, int]

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "slab.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -140,6 +141,29 @@ static void take(slab_arena *arena, slab_cache *cache, uint32_t page, size_t slo
     cache->objects++;
 }
 
+static slab_status poison(slab_arena *arena, const slab_cache *cache, size_t offset) {
+    size_t bytes = sizeof(slab_header) + cache->layout->size;
+    slab_header dead = {.cookie = DEAD_COOKIE, .cache = SLAB_FREE_CACHE, .index = SLAB_NO_INDEX};
+    unsigned char *content = malloc(bytes);
+    if (!content)
+        return SLAB_OS;
+    memset(content, SLAB_POISON, bytes);
+    memcpy(content, &dead, sizeof dead);
+    slab_status status = slab_arena_write(arena, offset, content, bytes);
+    free(content);
+    return status;
+}
+
+/* A publication failed half way (a limit on file sizes): leave no part of an object that could
+ * be taken for one. What cannot be written now was not written before. */
+static void take_back(slab_arena *arena, uint32_t id, uint32_t page, size_t offset) {
+    int saved = errno;
+    (void)poison(arena, &arena->caches[id], offset);
+    if (!arena->books[page]->used)
+        (void)give_back(arena, id, page);
+    errno = saved;
+}
+
 slab_status slab_arena_init(slab_arena *arena, uint32_t id, const char *name, const void *data,
                             slab_place *place) {
     slab_cache *cache = &arena->caches[id];
@@ -162,6 +186,8 @@ slab_status slab_arena_init(slab_arena *arena, uint32_t id, const char *name, co
     status = slab_arena_write(arena, place->offset, scratch, sizeof head + cache->layout->size);
     if (status == SLAB_OK)
         take(arena, cache, page, slot, scratch);
+    else
+        take_back(arena, id, page, place->offset);
     free(scratch);
     return status;
 }
@@ -184,6 +210,12 @@ static slab_status publish_run(slab_arena *arena, uint32_t id, slab_header head,
         head.index++;
     }
     slab_status status = slab_arena_write(arena, start, scratch, pages * page_bytes);
+    if (status != SLAB_OK) { /* as in take_back() */
+        int saved = errno;
+        memset(scratch, 0, pages * page_bytes);
+        (void)slab_arena_write(arena, start, scratch, pages * page_bytes);
+        errno = saved;
+    }
     for (size_t i = 0; status == SLAB_OK && i < count; i++) {
         size_t at = offset_in_run(cache, i);
         take(arena, cache, (uint32_t)((start + at) / page_bytes), i % cache->per_page,
@@ -237,21 +269,17 @@ slab_status slab_arena_free(slab_arena *arena, slab_place place) {
         return SLAB_BUSY;
     if (arena->region.backend->whole && !arena->region.sealed)
         return SLAB_WHOLE;
-    size_t bytes = sizeof(slab_header) + cache->layout->size;
-    unsigned char *poison = malloc(bytes);
-    if (!poison)
-        return SLAB_OS;
-    slab_header dead = {.cookie = DEAD_COOKIE, .cache = SLAB_FREE_CACHE, .index = SLAB_NO_INDEX};
-    memset(poison, SLAB_POISON, bytes);
-    memcpy(poison, &dead, sizeof dead);
-    slab_status status = slab_arena_write(arena, place.offset, poison, bytes);
-    free(poison);
-    if (status != SLAB_OK)
-        return status;
+    slab_header before = *now;
+    slab_status status = poison(arena, cache, place.offset);
+    if (status != SLAB_OK && memcmp(now, &before, sizeof before) == 0)
+        return status; /* nothing was written: it lives on */
     book->taken[slot] = 0;
     book->used--;
     cache->objects--;
     cache->freed++;
     cache->free_slots++;
-    return book->used ? SLAB_OK : give_back(arena, id, page);
+    if (book->used)
+        return status;
+    slab_status given = give_back(arena, id, page);
+    return status == SLAB_OK ? given : status;
 }
