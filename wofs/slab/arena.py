@@ -141,13 +141,14 @@ class Cache(Generic[R]):
         Raises SlabFinished, SlabFull, and SlabError for values that do not fit; then nothing
         is published.
         """
-        missing = [f.name for f in self._spec.fields if f.name not in values]
-        if missing or len(values) != len(self._spec.fields):
-            raise SlabError(f"{name}: the values must be those of {self._spec.name}: {missing}")
-        data = self._packed(name, [[values[field.name] for field in self._spec.fields]])
+        layout = self._layout
+        row = layout.row(values)
+        if row is None:
+            wrong = ", ".join(sorted(layout.names.symmetric_difference(values)))
+            raise SlabError(f"{name}: the values must be those of {self._spec.name}: not {wrong}")
+        data = self._packed(name, (row,))
         offset, serial = self._arena.init_once(self._number, name, data)
-        handle = self._arena.handle(self._layout.type, self._layout.id, offset, serial)
-        return cast(R, handle)
+        return cast(R, self._arena.handle(layout.type, layout.id, offset, serial))
 
     def init_batch(self, prefix: str, rows: Iterable[Row]) -> Handles[R]:
         """Create one object per row (values in field order), named `prefix[0]` and so on.

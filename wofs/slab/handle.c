@@ -8,10 +8,14 @@
 
 #include <string.h>
 
-static uint64_t tag_of(const slab_handle *handle) {
-    uint64_t secret = slab_registry_view()->secret;
-    uint64_t place = slab_cookie(secret, handle->uid, handle->offset);
-    return slab_cookie(place ^ handle->serial, (uint64_t)(uintptr_t)handle, handle->arena);
+static uint64_t cookie_of(const slab_handle *handle) {
+    return slab_cookie(slab_registry_view()->secret, handle->uid, handle->offset);
+}
+
+/* The serial is multiplied, so that it and the address do not cancel each other out. */
+static uint64_t tag_of(const slab_handle *handle, uint64_t cookie) {
+    uint64_t numbers = handle->serial * 0x9e3779b97f4a7c15ULL ^ handle->arena;
+    return slab_mixed(cookie ^ numbers ^ (uint64_t)(uintptr_t)handle << 8);
 }
 
 static void handle_dealloc(PyObject *self) {
@@ -38,28 +42,29 @@ PyObject *slab_handle_new(PyTypeObject *type, const slab_arena *arena, slab_plac
     handle->uid = arena->uid;
     handle->offset = place.offset;
     handle->serial = place.serial;
-    handle->tag = tag_of(handle);
+    handle->tag = tag_of(handle, cookie_of(handle));
     return (PyObject *)handle;
 }
 
 /* The entry of a handle's arena, NULL if it is closed or the handle was tampered with. */
-static const slab_entry *entry_of(const slab_handle *handle) {
-    if (handle->tag != tag_of(handle))
+static const slab_entry *entry_of(const slab_handle *handle, uint64_t cookie) {
+    if (handle->tag != tag_of(handle, cookie))
         return NULL;
     const slab_entry *entry = &slab_registry_view()->arenas[handle->arena];
     return entry->uid == handle->uid ? entry : NULL;
 }
 
-static const slab_header *header_of(const slab_entry *entry, const slab_handle *handle) {
+static const slab_header *header_of(const slab_entry *entry, const slab_handle *handle,
+                                    uint64_t cookie) {
     const slab_header *head = (const slab_header *)(entry->view + handle->offset);
-    uint64_t cookie = slab_cookie(slab_registry_view()->secret, handle->uid, handle->offset);
     return head->cookie == cookie && head->serial == handle->serial ? head : NULL;
 }
 
 const unsigned char *slab_handle_object(PyObject *self, const slab_layout **layout) {
     const slab_handle *handle = (const slab_handle *)self;
-    const slab_entry *entry = entry_of(handle);
-    const slab_header *head = entry ? header_of(entry, handle) : NULL;
+    uint64_t cookie = cookie_of(handle);
+    const slab_entry *entry = entry_of(handle, cookie);
+    const slab_header *head = entry ? header_of(entry, handle, cookie) : NULL;
     if (!head) {
         slab_raise(SLAB_STALE);
         return NULL;
@@ -149,7 +154,8 @@ static int handle_getbuffer(PyObject *self, Py_buffer *view, int flags) {
 
 static void handle_releasebuffer(PyObject *self, Py_buffer *Py_UNUSED(view)) {
     const slab_handle *handle = (const slab_handle *)self;
-    slab_arena *arena = entry_of(handle) ? slab_arena_of(handle->arena, handle->uid) : NULL;
+    const slab_entry *entry = entry_of(handle, cookie_of(handle));
+    slab_arena *arena = entry ? slab_arena_of(handle->arena, handle->uid) : NULL;
     if (arena) {
         slab_arena_export(arena, handle->offset, -1);
         Py_DECREF(slab_owner_of(arena));

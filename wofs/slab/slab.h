@@ -206,7 +206,18 @@ void slab_arena_close(slab_arena *arena);
 size_t slab_arena_verify(slab_arena *arena, void (*tell)(void *, size_t offset), void *context);
 slab_status slab_arena_export(slab_arena *arena, size_t offset, int change);
 
-uint64_t slab_cookie(uint64_t secret, uint64_t uid, size_t offset);
+/* The finaliser of splitmix64: each bit of the result depends on each bit put in. */
+static inline uint64_t slab_mixed(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
+    return x ^ x >> 31;
+}
+
+/* What stands before the object at an offset of an arena; here, since every read computes it. */
+static inline uint64_t slab_cookie(uint64_t secret, uint64_t uid, size_t offset) {
+    return slab_mixed(secret ^ (uid << 40 ^ offset));
+}
+
 const slab_cache_entry *slab_entry_caches(const slab_entry *entry);
 
 /* Signal-safe: say what lies at an offset of an arena's view. */
