@@ -323,7 +323,8 @@ try:
     failed = interpreters.{run}(made, "import wofs.slab")
 except Exception as error:
     failed = error
-print(type(failed).__name__, str(failed))
+print(type(failed).__name__, str(failed), flush=True)
+os._exit(0)  # some releases of 3.12 do not end well after a subinterpreter loaded hashlib
 """
 
 

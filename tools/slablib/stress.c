@@ -38,13 +38,27 @@ typedef struct {
     unsigned long inits, frees, batches, reads, foreign, arenas;
 } worker;
 
+#ifndef STRESS_WITHOUT_LOCK
 static pthread_mutex_t interpreter = PTHREAD_MUTEX_INITIALIZER;
+#endif
 static pthread_barrier_t turn;
 static const slab_layout *layouts[2];
 static const char *backend;
 static unsigned threads;
 static long steps;
 static shown (*shelf)[SHOWN];
+
+static void lock(void) {
+#ifndef STRESS_WITHOUT_LOCK /* the control: then ThreadSanitizer must complain */
+    pthread_mutex_lock(&interpreter);
+#endif
+}
+
+static void unlock(void) {
+#ifndef STRESS_WITHOUT_LOCK
+    pthread_mutex_unlock(&interpreter);
+#endif
+}
 
 static uint64_t pick(worker *self, uint64_t below) {
     self->random = self->random * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -161,7 +175,7 @@ static void check_all(worker *self, slab_arena *arena, const life *alive, size_t
         check(self, at, alive[i].place.serial, layouts[alive[i].cache]->size, alive[i].fill);
         self->reads++;
     }
-    pthread_mutex_lock(&interpreter);
+    lock();
     must(slab_arena_verify(arena, NULL, NULL) == 0, "verify found a change", self);
     for (size_t i = 0; i < count; i++) {
         slab_site_at(&slab_registry_view()->arenas[arena->slot],
@@ -169,7 +183,7 @@ static void check_all(worker *self, slab_arena *arena, const life *alive, size_t
         must(site.field && strcmp(site.cache, layouts[alive[i].cache]->name) == 0,
              "an object is named wrong", self);
     }
-    pthread_mutex_unlock(&interpreter);
+    unlock();
 }
 
 /* Show some objects, let all read them while others publish, take them back. */
@@ -187,32 +201,32 @@ static void one_arena(worker *self) {
     life alive[MOST];
     size_t count = 0;
     uint32_t cache;
-    pthread_mutex_lock(&interpreter);
+    lock();
     must(slab_arena_open(&arena, 24, backend, "object") == SLAB_OK, "no arena", self);
     for (size_t i = 0; i < 2; i++)
         must(slab_arena_cache(&arena, layouts[i], &cache) == SLAB_OK, "no cache", self);
-    pthread_mutex_unlock(&interpreter);
+    unlock();
     for (long step = 0; step < 200; step++) {
-        pthread_mutex_lock(&interpreter);
+        lock();
         count = change(self, &arena, alive, count);
-        pthread_mutex_unlock(&interpreter);
+        unlock();
     }
     check_all(self, &arena, alive, count);
     show(self, &arena, alive, count);
     /* Neighbours in the very pages that others read now. */
     for (size_t i = 0; i < 20 && count < MOST; i++) {
-        pthread_mutex_lock(&interpreter);
+        lock();
         count = init_one(self, &arena, alive, count);
-        pthread_mutex_unlock(&interpreter);
+        unlock();
         look_at_others(self);
     }
     pthread_barrier_wait(&turn);
     check_all(self, &arena, alive, count);
-    pthread_mutex_lock(&interpreter);
+    lock();
     if (pick(self, 2))
         must(slab_arena_finish(&arena, 0) == SLAB_OK, "finish failed", self);
     slab_arena_close(&arena);
-    pthread_mutex_unlock(&interpreter);
+    unlock();
     self->arenas++;
 }
 
