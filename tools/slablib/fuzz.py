@@ -13,18 +13,25 @@ import copy
 import faulthandler
 import os
 import pickle
+import signal
+import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from slablib import odd
 from slablib.fuzzer import ANY, BAD_ARGUMENT, Fuzzer, cache, new_arena, refused, stale, step
 from slablib.model import Arena, Wrong
+from slablib.odd import Truth
 from wofs.errors import SlabError, SlabFinished, SlabFull, StaleHandle
+from wofs.record import NEXT, Record, array_u32, raw, record, u32
+from wofs.slab import Arena as PythonArena
 from wofs.slab import _slab
 
+Row = tuple[object, ...]
 MOST_ALIVE = 400
 PATIENCE_S = 100
 
@@ -267,6 +274,80 @@ def report_to(f: Fuzzer) -> None:
         os.fstat(number)
 
 
+@step(1)
+def report_json(f: Fuzzer) -> None:
+    """The same for reports as JSON."""
+    set_report: Callable[..., None] = _slab.report_json
+    good = (Path(f.folder, "json"), False), (Path(f.folder), True)
+    others = ((f.folder, False), (Path(f.folder, "report"), True), ("/" + "x" * 4000, True))
+    odds = ((f.rng.choice(odd.NUMBERS), True), ("/a\0b", False), (f.folder, Truth(True, f.nested)))
+    arguments = f.rng.choice((*good, *others, *odds))
+    try:
+        set_report(*arguments)
+    except (*BAD_ARGUMENT, OSError):
+        if arguments in good:
+            raise
+
+
+# ---- the Python face
+@record("fuzzed", derived=True, source="the fuzzer")
+class Fuzzed(Record):
+    """One field of each kind."""
+
+    number = u32(NEXT, "number")
+    items = array_u32(NEXT, 2, "items")
+    text = raw(NEXT, 8, "text")
+
+
+def noted(rows: Iterator[Row], to: list[Row]) -> Iterator[Row]:
+    """Yield rows and keep them."""
+    for row in rows:
+        to.append(row)
+        yield row
+
+
+@step(2)
+def face(f: Fuzzer) -> None:
+    """Rows that raise, or change the arena while they are asked for."""
+    arena = PythonArena.create(f.rng.randint(1, 4), f.rng.choice(("memfd", "mprotect")))
+    cache = arena.cache(Fuzzed)
+    kept = [cache.init_once("kept", number=1, items=(2, 3), text=b"12345678")]
+
+    def free_one() -> None:
+        cache.free(kept[-1])
+        kept.pop()
+
+    def disturb() -> None:
+        f.rng.choice((f.nested, arena.finish, arena.close, free_one))()
+
+    def rows() -> Iterator[Row]:
+        for number in range(f.rng.randint(1, 9)):
+            if f.rng.random() < 0.2:
+                disturb()
+            odd_number = f.number(number) if f.rng.random() < 0.2 else number
+            yield (odd_number, (number, 0), f.rng.choice((bytes(8), bytes(8), b"x", None)))
+
+    taken = list[Row]()
+    try:
+        handles = cache.init_batch("row", noted(rows(), taken))
+    except (*ANY, IndexError, struct.error):
+        handles = None
+    if handles is not None:
+        for handle, (number, items, text) in zip(handles, taken, strict=True):
+            found = (handle.number, handle.items, handle.text.rstrip(b"\0"))
+            if not isinstance(text, bytes):
+                raise Wrong(f"took {text!r} for bytes")
+            if found != (odd.value(number), items, text.rstrip(b"\0")):
+                raise Wrong(f"a row reads as {found}")
+    with suppress(StaleHandle):
+        if arena.verify() or any(handle.number != 1 for handle in kept):
+            raise Wrong("an object changed")
+        expected = len(kept) + len(handles or ())
+        if len(list(arena.objects())) != expected:
+            raise Wrong(f"{len(list(arena.objects()))} objects, not {expected}")
+    arena.close()
+
+
 # ---- company
 @step(1)
 def threads(f: Fuzzer) -> None:
@@ -322,6 +403,7 @@ def fork(f: Fuzzer) -> None:
         if status:
             raise Wrong(f"a forked child ended with {status}")
         return
+    signal.alarm(PATIENCE_S)
     try:
         f.audit()
         for arena in f.arenas:
@@ -383,7 +465,8 @@ def main() -> int:
     parser.add_argument("--log", default=os.devnull, help="file for the number of the step")
     asked = parser.parse_args()
     numbers = numbers_in(asked.only) if asked.only else range(asked.steps)
-    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
+    faulthandler.register(signal.SIGALRM, chain=True)  # a thread that watches would be in the way
+    signal.alarm(PATIENCE_S)
     log = os.open(asked.log, os.O_WRONLY | os.O_CREAT, 0o600)
     return run(asked.seed, numbers, log)
 
