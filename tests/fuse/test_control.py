@@ -52,11 +52,11 @@ def test_a_mount_point_tells_what_its_server_holds(image: Unpack, tmp_path: Path
         spans = [line.split()[0].split("-") for line in maps.splitlines() if "wofs-slab" in line]
         address = fields["length"]["address"]
         assert any(int(a, 16) <= address < int(b, 16) for a, b in spans), "the server's own"
-        rows = [json.loads(row) for row in slab(top, "--stats", "--json").stdout.splitlines()]
+        stats = [json.loads(row) for row in slab(top, "--stats", "--json").stdout.splitlines()]
         afresh = [json.loads(row) for row in slab(path, "--stats", "--json").stdout.splitlines()]
-        for row in (*rows, *afresh):
+        for row in (*stats, *afresh):
             row.pop("address", None)
-        assert rows == afresh, "the same image fills the same memory"
+        assert stats == afresh, "the same image fills the same memory"
         missing = slab(top, "--object", "agi[64]")
         assert (missing.returncode, missing.stdout) == (1, "")
         assert "backend memfd, sealed, locked" in slab(top).stdout
