@@ -1,4 +1,4 @@
-"""Build the slab, the one C extension; everything else is in pyproject.toml.
+"""Build the C extensions, the slab and the bulk decoder; everything else is in pyproject.toml.
 
 A missing compiler or Python header ends the build with one line that names what to install.
 WOFS_WERROR=1 makes warnings errors: for our own builds, not for a compiler we have never seen.
@@ -86,7 +86,10 @@ setup(
             sources=sorted(glob("wofs/slab/*.c")),
             depends=sorted(glob("wofs/slab/*.h")),
             extra_compile_args=FLAGS,
-        )
+        ),
+        Extension(
+            "wofs.xfs._decode", sources=["wofs/xfs/_decode.c"], extra_compile_args=FLAGS
+        ),
     ],
     cmdclass={"build": BuildFirst, "build_ext": BuildSlab},
 )

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("wofs", "tests", "tools", *(p.name for p in ROOT.glob("*.*") if p.is_file()), "LICENSE")
 """What a builder sees of a clone: all but the images."""
 
-EXTENSION = f"wofs/slab/_slab{sysconfig.get_config_var('EXT_SUFFIX')}"
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+EXTENSIONS = {f"wofs/slab/_slab{SUFFIX}", f"wofs/xfs/_decode{SUFFIX}"}
 NO_INDEX = re.compile(r"No matching distribution found|Could not find a version|ConnectionError")
 
 
@@ -113,7 +114,7 @@ def test_the_wheel_holds_what_runs(clone: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if not name.endswith("/")}
     facts = {name for name in inside if name.split("/")[0].endswith(".dist-info")}
-    assert inside - facts == {EXTENSION} | package_files(clone, ".py", ".pyi", ".typed")
+    assert inside - facts == EXTENSIONS | package_files(clone, ".py", ".pyi", ".typed")
     assert "wofs/py.typed" in inside
     names = ["METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"]
     assert sorted(name.partition("/")[2] for name in facts) == names

@@ -1,4 +1,4 @@
-"""The short way through an inode's rules waves nothing through that breaks one of them."""
+"""The bulk decoder in C gives what the Python beside it gives, or declines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wofs
-from wofs.device.crc import crc_of
-from wofs.errors import BadField
+from wofs.device.crc import crc32c, crc_of
+from wofs.errors import ImageError
 from wofs.fs import Filesystem
 from wofs.ondisk import inode as disk
+from wofs.xfs import _decode
 from wofs.xfs.geometry import ino_to_byte
 from wofs.xfs.inode import Inode, _Decoder
+from wofs.xfs.mount import Mount
 
 FIELDS = {
     "mode": (0, 0o10644, 0o20644, 0o40755, 0o100644, 0o120777, 0o140755, 0o30000, 0o170000),
@@ -43,13 +45,37 @@ def opened(image: Callable[[str], Path]) -> Iterator[dict[str, Filesystem]]:
 
 
 def edited(raw: bytes, edits: dict[str, int]) -> bytes:
-    """Return a raw inode with fields changed and its checksum blanked."""
+    """Return a raw inode with fields changed, its checksum right."""
     out = bytearray(raw)
     for name, value in edits.items():
         field = disk.InodeCore.spec.field(name)
         out[field.offset : field.offset + field.size] = value.to_bytes(field.size, "big")
-    out[disk.CRC_OFFSET : disk.CRC_OFFSET + 4] = bytes(4)
+    crc = crc_of(bytes(out), disk.CRC_OFFSET)
+    out[disk.CRC_OFFSET : disk.CRC_OFFSET + 4] = crc.to_bytes(4, "little")
     return bytes(out)
+
+
+FIELD_NAMES = [name for name in dir(_decode.Core) if not name.startswith("_")]
+
+
+def both(mount: Mount, ino: int, stored: bytes) -> tuple[Inode | None, Inode | None]:
+    """Return the inode by C and by Python; None where declined and where refused."""
+    decoder = _Decoder(mount, mount.geo, mount.inodes.inobt)
+    quick: list[tuple[int, Inode]] = []
+    declined = _decode.inodes(
+        Inode, [(4096, ino)], stored, decoder.isize, mount.geo.meta_uuid,
+        decoder._bad_flags2, crc32c, mount.inodes.inobt.chunk, quick,
+    )  # fmt: skip
+    assert len(quick) + len(declined) == 1
+    try:
+        slow: Inode | None = decoder.decode(ino, 4096, stored)
+    except ImageError:
+        slow = None
+    return (quick[0][1] if quick else None), slow
+
+
+def same(one: Inode, other: Inode) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in FIELD_NAMES)
 
 
 EDITS = st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in FIELDS.items()})
@@ -57,18 +83,56 @@ EDITS = st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in FI
 
 @settings(max_examples=1500, deadline=None)
 @given(name=st.sampled_from(["default", "nrext64", "noreflink", "old-v5"]), edits=EDITS)
-def test_what_is_waved_through_breaks_no_rule(
+def test_what_c_decodes_python_decodes_alike(
     opened: dict[str, Filesystem], name: str, edits: dict[str, int]
 ) -> None:
     mount = opened[name].root.image.mount
     ino = mount.geo.rootino
-    byte = ino_to_byte(mount.geo, ino)
-    raw = edited(mount.device.pread(byte, mount.geo.inodesize), edits)
-    crc = crc_of(raw, disk.CRC_OFFSET).to_bytes(4, "little")
-    decoder = _Decoder(mount, mount.geo, mount.inodes.inobt)
-    try:
-        inode = decoder.decode(ino, byte, raw, crc)
-    except BadField:
-        return
-    assert isinstance(inode, Inode)
-    assert decoder._problem(inode, inode.mode >> 12) is None
+    raw = mount.device.pread(ino_to_byte(mount.geo, ino), mount.geo.inodesize)
+    quick, slow = both(mount, ino, edited(raw, edits))
+    if quick is not None:
+        assert slow is not None, "C waved through what breaks a rule"
+        assert same(quick, slow)
+
+
+STAMPS = st.integers(0, (1 << 64) - 1)
+
+
+@given(name=st.sampled_from(["default", "old-v5"]), stamps=st.tuples(STAMPS, STAMPS, STAMPS))
+def test_times_are_the_same_over_their_whole_range(
+    opened: dict[str, Filesystem], name: str, stamps: tuple[int, int, int]
+) -> None:
+    mount = opened[name].root.image.mount
+    ino = mount.geo.rootino
+    raw = mount.device.pread(ino_to_byte(mount.geo, ino), mount.geo.inodesize)
+    edits = dict(zip(("atime", "mtime", "crtime"), stamps, strict=True))
+    quick, slow = both(mount, ino, edited(raw, edits))
+    assert quick is not None
+    assert slow is not None
+    assert same(quick, slow)
+
+
+@pytest.mark.parametrize("at", [0, 4, disk.CRC_OFFSET, 152, 160, 200])
+def test_c_declines_a_flipped_bit(opened: dict[str, Filesystem], at: int) -> None:
+    mount = opened["default"].root.image.mount
+    ino = mount.geo.rootino
+    raw = bytearray(mount.device.pread(ino_to_byte(mount.geo, ino), mount.geo.inodesize))
+    assert both(mount, ino, bytes(raw))[0] is not None
+    raw[at] ^= 1
+    assert both(mount, ino, bytes(raw)) == (None, None)
+
+
+def test_c_declines_what_ends_early_and_what_is_not_in_use(
+    opened: dict[str, Filesystem],
+) -> None:
+    mount = opened["default"].root.image.mount
+    ino = mount.geo.rootino
+    raw = mount.device.pread(ino_to_byte(mount.geo, ino), mount.geo.inodesize)
+    assert both(mount, ino, raw[:-1]) == (None, None)
+    sound: list[tuple[int, Inode]] = []
+    args = Inode, [(0, ino)], raw, len(raw), mount.geo.meta_uuid, 0, crc32c
+    assert _decode.inodes(*args, lambda ino: (ino, 1), sound) == [(0, ino)]
+    assert not _decode.inodes(*args, lambda ino: (ino, 0), sound)
+    assert [number for number, _ in sound] == [ino]
+    with pytest.raises(ZeroDivisionError):
+        _decode.inodes(*args, lambda ino: (1 // 0, 0), sound)

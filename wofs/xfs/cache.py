@@ -44,7 +44,9 @@ class Cache(Generic[K, V]):
         """Return the value of each key, or None."""
         young = self._young.get
         found = [young(key) for key in keys]
-        return list(map(self.get, keys)) if None in found else found
+        if self._old and None in found:
+            return list(map(self.get, keys))
+        return found
 
     def put(self, key: K, value: V) -> None:
         """Keep `value` in place of what was kept under `key`."""

@@ -19,6 +19,7 @@ from wofs.ondisk.dir import (
     FT_WHT,
     MAGIC_BLOCK,
 )
+from wofs.xfs import _decode
 from wofs.xfs.buffer import Block
 from wofs.xfs.geometry import Geometry, valid_ino
 from wofs.xfs.inode import Inode
@@ -64,9 +65,37 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
     `base` is the block's offset in bytes in the directory's data space. Raises BadField.
     """
     data, end = block.data, data_end(block, where)
-    shift, mask, last_ag = geo.agino_log, geo.agino_mask, geo.agcount - 1
-    first, full = geo.ag_header_blocks << geo.inopblog, geo.agblocks << geo.inopblog
-    short = geo.last_ag_blocks << geo.inopblog
+    out = _decode.data_entries(data, end, base, *_numbers(geo))
+    if out is None:
+        out = _data_entries(geo, data, end, base, where)
+    if block.magic == MAGIC_BLOCK:
+        _check_tail(data, len(out), where)
+    problem = _names_problem([entry[3] for entry in out], base == 0)
+    if problem:
+        raise bad(where, *problem)
+    return out
+
+
+def _numbers(geo: Geometry) -> tuple[int, int, int, int, int, bool]:
+    """Return what tells inode numbers of the filesystem, and whether entries have a type.
+
+    (bits of an agino, last AG, its first agino, end of a full AG's, of the last AG's, ftype)
+    """
+    log = geo.inopblog
+    return (
+        geo.agino_log,
+        geo.agcount - 1,
+        geo.ag_header_blocks << log,
+        geo.agblocks << log,
+        geo.last_ag_blocks << log,
+        bool(geo.has_ftype),
+    )
+
+
+def _data_entries(
+    geo: Geometry, data: bytes, end: int, base: int, where: Where
+) -> list[Entry]:
+    """Return the entries before `end`, or raise for the rule that one of them breaks."""
     tail = 3 if geo.has_ftype else 2
     out: list[Entry] = []
     at = DATA_HEADER_BYTES
@@ -80,21 +109,11 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
         if not namelen or stop > end:
             raise bad(where, f"entry at {at} namelen", namelen, f"1 to {end - at - 9 - tail}")
         ftype = data[name_end] if tail == 3 else 0
-        agno = ino >> shift
-        if (
-            agno > last_ag
-            or not first <= ino & mask < (full if agno < last_ag else short)
-            or _U16(data, stop - 2)[0] != at
-            or ftype > FT_WHT
-        ):
-            raise _why(geo, where, at, ino, ftype, _U16(data, stop - 2)[0])
+        tag = _U16(data, stop - 2)[0]
+        if not valid_ino(geo, ino) or tag != at or ftype > FT_WHT:
+            raise _why(geo, where, at, ino, ftype, tag)
         out.append(((base + at >> 3) + 1, ino, ftype, data[at + 9 : name_end]))
         at = stop
-    if block.magic == MAGIC_BLOCK:
-        _check_tail(data, len(out), where)
-    problem = _names_problem([entry[3] for entry in out], base == 0)
-    if problem:
-        raise bad(where, *problem)
     return out
 
 
@@ -160,20 +179,32 @@ def shortform(geo: Geometry, inode: Inode, where: Callable[[], Where]) -> list[E
     size = len(fork)
     if size < 6:
         raise bad(where(), "size", inode.size, "at least 6 for a shortform directory")
-    count, width = fork[0], 8 if fork[1] else 4
-    at = 2 + width
-    parent = int.from_bytes(fork[2:at], "big")
+    parent = int.from_bytes(fork[2 : 10 if fork[1] else 6], "big")
     if not valid_ino(geo, parent):
         raise bad(where(), "parent", parent, "an inode of the filesystem")
-    has_ftype = geo.has_ftype
-    extra = width + (1 if has_ftype else 0)
-    shift, mask, last_ag = geo.agino_log, geo.agino_mask, geo.agcount - 1
-    first, full = geo.ag_header_blocks << geo.inopblog, geo.agblocks << geo.inopblog
+    entries = _decode.sf_entries(fork, *_numbers(geo))
+    if entries is None:
+        entries = _sf_entries(geo, inode, fork, where)
     out: list[Entry] = [
         (DOT_COOKIE, inode.ino, FT_DIR, b"."),
         (DOTDOT_COOKIE, parent, FT_DIR, b".."),
+        *entries,
     ]
-    last = DATA_HEADER_BYTES + 32 - 1
+    problem = _names_problem([entry[3] for entry in out], True)
+    if problem:
+        raise bad(where(), *problem)
+    return out
+
+
+def _sf_entries(
+    geo: Geometry, inode: Inode, fork: bytes, where: Callable[[], Where]
+) -> list[Entry]:
+    """Return the entries behind the head, or raise for the rule that one of them breaks."""
+    size, count, width = len(fork), fork[0], 8 if fork[1] else 4
+    has_ftype = geo.has_ftype
+    extra = width + (1 if has_ftype else 0)
+    out: list[Entry] = []
+    at, last = 2 + width, DATA_HEADER_BYTES + 32 - 1
     for index in range(count):
         namelen = fork[at] if at < size else 0
         name_end = at + 3 + namelen
@@ -183,24 +214,14 @@ def shortform(geo: Geometry, inode: Inode, where: Callable[[], Where]) -> list[E
         offset = fork[at + 1] << 8 | fork[at + 2]
         ftype = fork[name_end] if has_ftype else 0
         ino = int.from_bytes(fork[stop - width : stop], "big")
-        # Nothing is in the last AG's way here: what is there is looked at more closely.
-        if (
-            offset <= last
-            or offset & 7
-            or ftype > FT_WHT
-            or not (ino >> shift < last_ag and first <= ino & mask < full)
-        ):
-            problem = _sf_problem(geo, ino, ftype, offset, last)
-            if problem:
-                raise bad(where(), f"entry {index} {problem[0]}", problem[1], problem[2])
+        problem = _sf_problem(geo, ino, ftype, offset, last)
+        if problem:
+            raise bad(where(), f"entry {index} {problem[0]}", problem[1], problem[2])
         out.append(((offset >> 3) + 1, ino, ftype, fork[at + 3 : name_end]))
         last = offset
         at = stop
     if at != size:
         raise bad(where(), "size", inode.size, f"{at}, where the {count} entries end")
-    problem = _names_problem([entry[3] for entry in out], True)
-    if problem:
-        raise bad(where(), *problem)
     return out
 
 

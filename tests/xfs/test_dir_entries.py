@@ -1,0 +1,90 @@
+"""Directory entries: the bulk parser in C gives what the Python beside it gives, or declines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import wofs
+from wofs.errors import ImageError, Where
+from wofs.fs import Filesystem
+from wofs.ondisk import dir as disk
+from wofs.ondisk.inode import FMT_LOCAL
+from wofs.xfs import _decode
+from wofs.xfs.dir import parse
+from wofs.xfs.inode import Inode
+from wofs.xfs.mount import Mount
+
+WHERE = Where("an image", "a directory")
+FLIPS = st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=4)
+
+
+@pytest.fixture(scope="module")
+def opened(image: Callable[[str], Path]) -> Iterator[Mount]:
+    with wofs.open(image("default")) as fs:
+        yield fs.root.image.mount
+
+
+@pytest.fixture(scope="module")
+def directories(opened: Mount, image: Callable[[str], Path]) -> list[Inode]:
+    with wofs.open(image("default")) as fs:
+        inos = [path.stat().st_ino for path in walk(fs)]
+    return [opened.inodes.get(ino) for ino in inos]
+
+
+def walk(fs: Filesystem) -> Iterator[wofs.Path]:
+    for top, _, _ in fs.root.walk():
+        yield top
+
+
+def changed(data: bytes, flips: list[tuple[int, int]]) -> bytes:
+    out = bytearray(data)
+    for at, value in flips:
+        out[at % len(out)] = value
+    return bytes(out)
+
+
+def slowly(read: Callable[[], list[parse.Entry]]) -> list[parse.Entry] | None:
+    try:
+        return read()
+    except ImageError:
+        return None
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data(), flips=FLIPS)
+def test_shortform_entries(
+    opened: Mount, directories: list[Inode], data: st.DataObject, flips: list[tuple[int, int]]
+) -> None:
+    inode = data.draw(st.sampled_from([d for d in directories if d.format == FMT_LOCAL]))
+    fork = changed(inode.dfork[: inode.size], flips)
+    quick = _decode.sf_entries(fork, *parse._numbers(opened.geo))
+    slow = slowly(lambda: parse._sf_entries(opened.geo, inode, fork, lambda: WHERE))
+    assert quick == slow, "a sound shortform directory is never declined"
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data(), flips=FLIPS)
+def test_data_block_entries(
+    opened: Mount, directories: list[Inode], data: st.DataObject, flips: list[tuple[int, int]]
+) -> None:
+    inode = data.draw(st.sampled_from([d for d in directories if d.format != FMT_LOCAL]))
+    block = opened.dirs._load(inode, 0, disk.DIR_DATA)
+    end = parse.data_end(block, WHERE)
+    content = changed(block.data, flips)
+    quick = _decode.data_entries(content, end, 0, *parse._numbers(opened.geo))
+    slow = slowly(lambda: parse._data_entries(opened.geo, content, end, 0, WHERE))
+    assert quick == slow, "a sound block is never declined"
+
+
+def test_nothing_is_read_beyond_the_end(opened: Mount) -> None:
+    numbers = parse._numbers(opened.geo)
+    for size in range(40):
+        assert _decode.sf_entries(b"\x03" + b"\0" * size, *numbers) is None
+    assert _decode.data_entries(bytes(64), 65, 0, *numbers) is None
+    assert _decode.data_entries(bytes(80), 80, 0, *numbers) is None
+    assert _decode.data_entries(bytes(64) + b"\xff\xff\0\x10" + bytes(4), 72, 0, *numbers) is None

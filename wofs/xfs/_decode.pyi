@@ -1,0 +1,63 @@
+from collections.abc import Callable
+from typing import TypeVar
+
+class Core:
+    raw: bytes
+    ino: int
+    mode: int
+    uid: int
+    gid: int
+    nlink: int
+    projid: int
+    size: int
+    nblocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    crtime_ns: int
+    gen: int
+    flags: int
+    flags2: int
+    format: int
+    nextents: int
+    aformat: int
+    anextents: int
+    forkoff: int
+    rdev: int
+
+_T = TypeVar("_T", bound=Core)
+
+def inodes(
+    type: type[_T],
+    run: list[tuple[int, int]],
+    data: bytes,
+    isize: int,
+    uuid: bytes,
+    bad_flags2: int,
+    crc32c: Callable[[bytes], int],
+    chunk: Callable[[int], tuple[int, int]],
+    sound: list[tuple[int, _T]],
+    /,
+) -> list[tuple[int, int]]: ...
+def data_entries(
+    data: bytes,
+    end: int,
+    base: int,
+    shift: int,
+    last_ag: int,
+    first: int,
+    full: int,
+    last: int,
+    has_ftype: bool,
+    /,
+) -> list[tuple[int, int, int, bytes]] | None: ...
+def sf_entries(
+    fork: bytes,
+    shift: int,
+    last_ag: int,
+    first: int,
+    full: int,
+    last: int,
+    has_ftype: bool,
+    /,
+) -> list[tuple[int, int, int, bytes]] | None: ...
