@@ -1,4 +1,4 @@
-"""Build the slab outside the tree: instrumented by a sanitizer, or its core as a C program.
+"""Build the C outside the tree: instrumented by a sanitizer, or the slab's core as a program.
 
 Nothing is written into the tree: a copy of what is imported and tested is laid out in a folder,
 and the extension is compiled into that copy. Flags are those of setup.py, warnings are errors.
@@ -116,13 +116,16 @@ def lay_out(folder: Path) -> None:
 
 
 def extension(folder: Path, sanitizer: Sequence[str] = ()) -> None:
-    """Lay out a copy and compile the extension into it."""
+    """Lay out a copy and compile the extensions into it: the slab, and those of one file."""
     lay_out(folder)
     paths = sysconfig.get_paths()
     headers = {f"-I{paths[name]}" for name in ("include", "platinclude")}
-    name = f"_slab{sysconfig.get_config_var('EXT_SUFFIX')}"
     extra = [*sanitizer, *sorted(headers), "-shared", "-fPIC"]
-    compile_c(folder / "wofs" / "slab" / name, sorted(SLAB.glob("*.c")), extra)
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    compile_c(folder / "wofs" / "slab" / f"_slab{suffix}", sorted(SLAB.glob("*.c")), extra)
+    for source in sorted((ROOT / "wofs").rglob("_*.c")):
+        place = folder / source.parent.relative_to(ROOT)
+        compile_c(place / f"{source.stem}{suffix}", [source], extra)
 
 
 def environment(sanitizer: Sanitizer, folder: Path) -> dict[str, str]:
