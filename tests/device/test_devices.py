@@ -23,6 +23,15 @@ def test_reads_are_exact_and_short_only_at_the_end(tmp_path: Path) -> None:
         device.close()
 
 
+def test_a_hint_changes_nothing_whatever_it_says(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 16
+    for device in devices(tmp_path, data):
+        for offset, length in ((0, 4096), (100, 1 << 40), (1 << 40, 10), (0, -1)):
+            device.expect(offset, length)
+        assert device.pread(0, 5000) == data
+        device.close()
+
+
 def test_a_file_is_opened_read_only(tmp_path: Path) -> None:
     path = tmp_path / "disk.img"
     path.write_bytes(b"x" * 512)

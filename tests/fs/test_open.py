@@ -43,6 +43,9 @@ class Counting:
         self.bytes += len(data)
         return data
 
+    def expect(self, offset: int, length: int) -> None:
+        self._device.expect(offset, length)
+
     def close(self) -> None:
         self._device.close()
 

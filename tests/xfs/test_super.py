@@ -67,6 +67,9 @@ class SparseDevice:
                 out[at - offset : at - offset + len(piece)] = piece
         return bytes(out)
 
+    def expect(self, offset: int, length: int) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing."""
 

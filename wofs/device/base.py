@@ -20,6 +20,10 @@ class Device(Protocol):
         """Return up to `length` bytes from byte `offset`."""
         ...
 
+    def expect(self, offset: int, length: int) -> None:
+        """Take the hint that a range will be read soon; whatever is wrong with it, no error."""
+        ...
+
     def close(self) -> None:
         """Give the source back; reading afterwards raises."""
         ...
@@ -39,6 +43,9 @@ class BytesDevice:
         if data is None:
             raise ValueError(f"{self.name}: is closed")
         return data[offset : offset + length]
+
+    def expect(self, offset: int, length: int) -> None:
+        """They are in memory."""
 
     def close(self) -> None:
         """Drop the bytes."""

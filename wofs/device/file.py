@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 _CHUNK = 1 << 30
 """Most bytes asked for in one system call; Linux moves at most 2 GiB - 4 KiB."""
@@ -48,6 +49,11 @@ class FileDevice:
         if len(data) == length or not data:
             return data
         return _rest(held.number, offset, length, data)
+
+    def expect(self, offset: int, length: int) -> None:
+        """Let the system read a range into its cache meanwhile."""
+        with suppress(OSError):
+            os.posix_fadvise(self._held().number, offset, length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Give the file back, once the reads under way are done; a second call does nothing."""

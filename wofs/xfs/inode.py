@@ -29,6 +29,11 @@ _INODE_BYTES = 900
 _MERGE_GAP_BYTES = 4 << 10
 _MERGE_MAX_BYTES = 256 << 10
 
+_EXPECTED_BYTES = 128 << 10
+"""Whose inodes are read here will be asked for its neighbours' next: chunks lie together."""
+
+_EXPECTATIONS_KEPT = 1 << 14
+
 _BLOCKS_BITS = 55
 """No file has more blocks, however many of them it shares: offsets have 54 bits."""
 
@@ -89,6 +94,7 @@ class Inodes:
         self._vol = vol
         self._cache: Cache[int, Inode] = Cache(CACHED_BYTES, _INODE_BYTES)
         self.inobt = Inobt(vol)
+        self._expected: set[int] = set()
 
     def get(self, ino: int) -> Inode:
         """Return inode `ino`; raises the `ImageError` that says what is wrong with it."""
@@ -124,11 +130,21 @@ class Inodes:
         sound: list[tuple[int, Inode]] = []
         for run in _runs(places):
             start = run[0][0]
+            self._expect(start)
             data = self._vol.device.pread(start, run[-1][0] + decoder.isize - start)
             decoder.decode_run(run, data, sound, found)
         found.update(sound)
         self._cache.put_many(sound)
         return found
+
+    def _expect(self, start: int) -> None:
+        """Have the surroundings of byte `start` read, once."""
+        part = start // _EXPECTED_BYTES
+        if part not in self._expected:
+            if len(self._expected) >= _EXPECTATIONS_KEPT:
+                self._expected.clear()
+            self._expected.add(part)
+            self._vol.device.expect(part * _EXPECTED_BYTES, _EXPECTED_BYTES)
 
 
 def _runs(places: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
