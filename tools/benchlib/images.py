@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import tempfile
@@ -69,14 +70,39 @@ def make_dir200k(image: Path) -> None:
             (top / "d" / f"entry-{i:07d}").touch()
 
 
-def blank(image: Path, size: int) -> None:
+def make_small(image: Path) -> None:
+    """Make a 1 GiB image with 2,000 files in 100 directories and one of 64 MiB."""
+    blank(image, 1 << 30)
+    with kernel_mount(image, "loop") as top:
+        for d in range(100):
+            (top / f"d{d}").mkdir()
+            for i in range(20):
+                (top / f"d{d}" / f"file-{i}").write_bytes(b"%d %d\n" % (d, i) * 1000)
+        (top / "large").write_bytes(random.Random(1).randbytes(64 << 20))
+
+
+def many_ags(image: Path) -> None:
+    """Make an empty image with as many allocation groups as its name says, of 70 MiB each.
+
+    That is little more than the 64 MiB that mkfs.xfs wants for the log of any but a tiny one.
+    """
+    agcount = int(image.stem.removeprefix("ags"))
+    blank(image, agcount * (70 << 20), "-b", "size=1024", "-d", f"agcount={agcount}")
+
+
+def blank(image: Path, size: int, *options: str) -> None:
     """Make a fresh filesystem in a sparse file."""
     with image.open("wb") as file:
         file.truncate(size)
-    run("mkfs.xfs", "-q", "-f", image)
+    run("mkfs.xfs", "-q", "-f", *options, image)
 
 
-MAKERS = {"usr": make_usr, "dir200k": make_dir200k}
+MAKERS = {
+    "usr": make_usr,
+    "dir200k": make_dir200k,
+    "small": make_small,
+    **{f"ags{count}": many_ags for count in (1_000, 10_000, 100_000)},
+}
 
 
 def image_of(name: str, folder: Path) -> Path:

@@ -16,7 +16,6 @@ from benchlib.images import kernel_mount, mountpoint, run
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = ROOT / ".venv" / "bin" / "python"
 WOFS = ROOT / ".venv" / "bin" / "wofs"
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class Mounted:
     pid: int | None = None
 
     def cpu(self) -> float:
-        """Return the seconds of processor time the server has used."""
+        """Return the seconds of processor time the server's threads have used."""
         if self.pid is None:
             return 0.0
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((one / "schedstat").read_text().split()[0]) for one in threads) / 1e9
 
     def memory_mib(self, line: str) -> float:
         """Return a line of the server's status (VmRSS, VmHWM) in MiB."""
@@ -49,10 +48,10 @@ def by_kernel(image: Path) -> Iterator[Mounted]:
 
 
 @contextlib.contextmanager
-def by_wofs(image: Path) -> Iterator[Mounted]:
+def by_wofs(image: Path, options: str = "") -> Iterator[Mounted]:
     """Serve by `wofs mount`, in the background."""
     with mountpoint() as top:
-        run(WOFS, "mount", image, top)
+        run(WOFS, "mount", *(["-o", options] if options else []), image, top)
         pid = server_pid(top)
         try:
             yield Mounted(top, pid)
