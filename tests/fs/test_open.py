@@ -50,6 +50,11 @@ class Counting:
         self._device.close()
 
 
+def test_what_is_no_source_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="an image is a path or a Device, not int"):
+        wofs.open(3)  # type: ignore[arg-type]
+
+
 # ---- external logs
 @pytest.fixture
 def split(image: Unpack, tmp_path: Path) -> tuple[Path, Path]:

@@ -42,6 +42,7 @@ ENDINGS = {
     "SIGINT": by_signal(signal.SIGINT),
     "SIGTERM": by_signal(signal.SIGTERM),
     "SIGHUP": by_signal(signal.SIGHUP),
+    "SIGQUIT": by_signal(signal.SIGQUIT),
 }
 if fuse.is_root():
     ENDINGS["umount"] = by_command("umount")
@@ -67,7 +68,20 @@ def test_ends_with_nothing_left(how: str, image: Unpack, tmp_path: Path) -> None
         assert not (tmp_path / "report").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_without_a_meaning_change_nothing(image: Unpack, tmp_path: Path) -> None:
+    mountpoint = tmp_path / "m"
+    with fuse.background(image("default"), mountpoint) as server:
+        before = sorted(os.listdir(mountpoint))
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.pidfd_send_signal(server.process, number)
+            assert sorted(os.listdir(mountpoint)) == before
+        by_command(*fuse.WOFS, "umount")(server, mountpoint)
+        assert server.ended()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+)
 def test_in_the_foreground_a_signal_ends_with_0(
     number: signal.Signals, image: Unpack, tmp_path: Path
 ) -> None:

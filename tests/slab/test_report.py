@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -124,6 +125,17 @@ def test_the_report_goes_to_a_file_too(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     crash(f"report_to({str(path)!r})\n" + FILLED + STRIKE)
     assert len(re.findall(NAMED, path.read_text())) == 2, "appended"
+
+
+@pytest.mark.parametrize("call", ["report_to({})", "report_json({}, False)"])
+def test_a_pipe_without_a_reader_makes_nobody_wait(tmp_path: Path, call: str) -> None:
+    pipe = tmp_path / "report"
+    os.mkfifo(pipe)
+    script = f"from wofs.slab import report_json, report_to\n{call.format(repr(str(pipe)))}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "No such device or address" in done.stderr
 
 
 def test_a_link_is_not_followed_for_the_report(tmp_path: Path) -> None:

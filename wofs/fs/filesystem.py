@@ -125,6 +125,8 @@ def open_source(source: Source, progress: Progress | None, *, probed: bool = Fal
     if isinstance(source, str | bytes | os.PathLike):
         probe = Probe(PROBE_BYTES, _refuse_other) if probed else None
         return open_device(source, progress=progress, probe=probe)
+    if not hasattr(source, "pread"):
+        raise TypeError(f"an image is a path or a Device, not {type(source).__name__}")
     return source
 
 

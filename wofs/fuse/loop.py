@@ -24,8 +24,14 @@ from wofs.errors import MountError
 
 log = logging.getLogger("wofs.fuse")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""These end the server as unmounting does; SIGHUP only where nohup(1) did not turn it off."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""These end the server as unmounting does; SIGHUP only where nohup(1) did not turn it off.
+
+SIGQUIT too: its core would cost the mount. Who wants one has gcore(1), or SIGABRT.
+"""
+
+WITHOUT_MEANING = (signal.SIGUSR1, signal.SIGUSR2)
+"""Sent by mistake, these would end the process and leave a dead mount."""
 
 _POLL_MS = 5
 _REQUESTS_BETWEEN_CHECKPOINTS = 64
@@ -60,6 +66,8 @@ def run(
                 await pyfuse3.main(1, 1)
                 nursery.cancel_scope.cancel()
 
+    for number in WITHOUT_MEANING:
+        signal.signal(number, signal.SIG_IGN)
     poll_before_waiting()
     try:
         trio.run(serving)

@@ -414,7 +414,9 @@ void slab_report_enforce(slab_arena *arena) {
 }
 
 int slab_report_to(const char *path) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    /* A pipe that nobody reads would make the opening wait, and a full one the crash. */
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    int fd = open(path, flags, 0600);
     if (fd < 0)
         return -1;
     if (report_fd >= 0)
