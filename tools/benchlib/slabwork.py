@@ -1,7 +1,7 @@
 """The same work over the same image, its structures in one kind of memory and in another.
 
-Many short rounds in turn, the sides in changing order, each on a mount of its own whose caches
-were warmed by a first run. What is compared is the server's processor time and the wall clock,
+Many short rounds in turn, the sides in changing order, each on a mount of its own, after a first
+round that only warms. What is compared is the server's processor time and the wall clock,
 by pairs: one round's ratio has the same machine above and below the line.
 """
 
@@ -59,7 +59,9 @@ def measure(image: Path, rounds: int, options: Sequence[str]) -> dict[str, Round
     """Return what was measured, by workload; the sides must all see the same."""
     found = {name: Rounds() for name in WORK}
     for shift in range(rounds + 1):
-        with sides(image, options) as mounts:
+        # Every other pair of rounds mounts them the other way round: the last one is slower.
+        order = options[:: -1 if shift // 2 % 2 else 1]
+        with sides(image, order) as mounts:
             for name in WORK:
                 seen = set()
                 for at in range(len(options)):
