@@ -26,7 +26,7 @@ def test_a_window_lets_stores_in(backend: str) -> None:
 
 def test_progress_is_told_and_a_missing_backend_is_one_line() -> None:
     told: list[int] = []
-    in_child("memfd", STORES, told.append)
+    in_child("memfd", STORES, 0, told.append)
     assert told == sorted(told)
     assert told[-1] >= STORES
     with pytest.raises(RuntimeError, match="no slab backend is called 'paper'"):

@@ -61,28 +61,33 @@ def command() -> None:
     epilog="\b\nExamples:\n  wofs demo race\n  wofs demo race -b memfd --stores 10000000",
 )
 @click.option("--stores", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0), default=0, help="Go on for so long at least.")
 @chooses_backends(("none", "mprotect", "shared", "alias", "memfd"))
-def race(stores: int, backends: tuple[str, ...], as_json: bool, quiet: bool) -> int:
+def race(
+    stores: int, seconds: float, backends: tuple[str, ...], as_json: bool, quiet: bool
+) -> int:
     """Let a thread hammer a published object while others are made in its page.
 
     At least STORES stores are tried for each backend, and 10,000 objects made. A backend that
     opens the page for the time of an init lets stores land in the neighbour: that is why the
-    write right must never be visible to another processor.
+    write right must never be visible to another processor. "Met" are the inits during which
+    the other thread was running: on a busy machine not all.
 
     Exit status 1 if a store landed on memfd, alias or pkey.
     """
 
     def work(backend: str, tell: Tell) -> race_demo.Race:
-        return race_demo.in_child(backend, stores, lambda tried: tell(tried, stores))
+        return race_demo.in_child(backend, stores, seconds, lambda tried: tell(tried, stores))
 
     def sound(found: race_demo.Race) -> bool:
         return found.backend not in WINDOWLESS or not (found.landed or found.spoiled)
 
     def row(found: race_demo.Race) -> tuple[object, ...]:
-        share = f"{100 * found.spoiled / found.inits:.1f}"
-        return found.backend, found.tried, found.landed, found.inits, found.spoiled, share
+        share = f"{100 * found.spoiled / max(1, found.met):.1f}"
+        counts = (found.tried, found.landed, found.inits, found.met, found.spoiled)
+        return found.backend, *counts, share
 
-    heads = ("backend", "stores tried", "landed", "inits", "neighbour spoiled", "% of inits")
+    heads = ("backend", "stores tried", "landed", "inits", "met", "neighbour spoiled", "% of met")
     return _on_each(backends, "hammering {}", work, sound, heads, row, as_json, quiet)
 
 
