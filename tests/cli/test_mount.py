@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support import fuse, unprivileged
+from imagelib import unprivileged
+from support import fuse
 from wofs.fuse.options import BadOption, parse, words
 
 Unpack = Callable[[str], Path]

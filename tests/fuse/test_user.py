@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import wofs
-from support import fuse, unprivileged
-from support.unprivileged import NOBODY
+from imagelib import unprivileged
+from imagelib.unprivileged import NOBODY
+from support import fuse
 
 WHY = fuse.lacking() or unprivileged.lacking()
 pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from imagelib import manifest
+from imagelib import manifest, unprivileged
+from support import fuse
 from support.hostile import INODE_NLINK, Edited
 from support.images import FOLDER, IMAGES
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "verify-images"
 
 Unpack = Callable[[str], Path]
+
+needs_fuse = pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))
+NO_USER = fuse.lacking() or unprivileged.lacking()
 
 
 def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
@@ -28,11 +32,11 @@ def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
 class Folder:
     """A folder of images with an index."""
 
-    def __init__(self, path: Path, sound: Path) -> None:
+    def __init__(self, path: Path, sound: Path, name: str = "meta-uuid") -> None:
         self.path = path
         self.entries: list[dict[str, object]] = []
         (path / "sound.img").symlink_to(sound)
-        self.truth = manifest.read(IMAGES["meta-uuid"].truth())
+        self.truth = manifest.read(IMAGES[name].truth())
         manifest.write(self.truth, path / "sound.man")
 
     def add(self, name: str, expected: str, image: bytes | None = None, **more: object) -> None:
@@ -86,6 +90,65 @@ def test_every_difference_is_a_violation(folder: Folder) -> None:
     assert "should not exist" in said
     assert "not refused as dirty: was opened" in str(found["not-dirty"]["violations"])
     assert "was opened, must be refused" in str(found["not-refused"]["violations"])
+
+
+@needs_fuse
+def test_big_files_are_read_through_a_mount(image: Unpack, tmp_path: Path) -> None:
+    folder = Folder(tmp_path, image("default"), "default")
+    big = {p: e for p, e in folder.truth.items() if int(str(e["z"])) > manifest.BIG_BYTES}
+    for entry in big.values():
+        entry["h"] = "nz:0"
+    manifest.write(folder.truth, folder.path / "sound.man")
+    folder.add("sound", "mountable")
+    status, found = folder.verdicts("--fuse")
+    assert status == 4
+    said = found["sound"]["violations"]
+    assert isinstance(said, list)
+    assert len(big) > 1
+    assert sorted(line.split(": ")[0] for line in said) == sorted(big)
+
+
+def test_a_hole_map_may_be_that_of_another_name(image: Unpack, tmp_path: Path) -> None:
+    folder = Folder(tmp_path, image("default"), "default")
+    names: dict[object, list[str]] = {}
+    for path, entry in folder.truth.items():
+        if entry["t"] == "f" and entry["n"] != 1 and entry["s"]:
+            names.setdefault(entry["i"], []).append(path)
+    one, *others = next(paths for paths in names.values() if len(paths) > 1)
+    folder.truth[one]["s"] = [[0, 1]]
+    manifest.write(folder.truth, folder.path / "sound.man")
+    folder.add("sound", "mountable")
+    assert folder.verdicts()[0] == 0
+    for other in others:
+        folder.truth[other]["s"] = [[0, 1]]
+    manifest.write(folder.truth, folder.path / "sound.man")
+    status, found = folder.verdicts()
+    assert status == 4
+    assert f"{one}: s is " in str(found["sound"]["violations"])
+
+
+@pytest.mark.skipif(NO_USER is not None, reason=str(NO_USER))
+def test_a_user_is_denied_what_modes_close_to_him(image: Unpack) -> None:
+    with fuse.open_folder() as place:
+        subprocess.run(["cp", "--sparse=always", image("default"), place / "i"], check=True)
+        folder = Folder(place, place / "i", "default")
+        folder.add("sound", "mountable")
+        argv = ("--fuse", "--user", str(unprivileged.NOBODY))
+        status, found = folder.verdicts(*argv)
+        assert (status, found["sound"]["violations"]) == (0, [])
+        denied = found["sound"]["denied"]
+        assert isinstance(denied, int)
+        assert denied > 0
+        assert found["sound"]["equal"] == len(folder.truth) - denied
+        folder.truth["special/mode0400"]["m"] = "0444"
+        folder.truth["special/mode1777"]["m"] = "1700"
+        manifest.write(folder.truth, folder.path / "sound.man")
+        status, found = folder.verdicts(*argv)
+        said = str(found["sound"]["violations"])
+        assert status == 4
+        assert "special/mode0400: data is denied to user" in said
+        assert "special/mode1777: data is open to user" in said
+    assert run(FOLDER, "--user", "65534").returncode == 2
 
 
 def test_the_law_of_damaged_images(folder: Folder) -> None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import lzma
 import mmap
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imagelib.manifest import BIG_BYTES, segments_to_read
+from imagelib.rights import barred, doubtful, forget_trusted
 from imagelib.touched import Touch
 
 MOST_TOLD = 50
@@ -63,6 +66,11 @@ class Truth:
         del entry["p"]
         return entry
 
+    def of_inode(self, ino: object) -> Iterator[Line]:
+        """Yield the entries of all paths of an inode."""
+        for found in re.finditer(rb'.*"i": ?%d\b.*' % int(str(ino)), self._text):
+            yield json.loads(found[0])
+
 
 @dataclass
 class Verdict:
@@ -73,6 +81,7 @@ class Verdict:
     shown: int = 0
     failed: int = 0
     unsupported: int = 0
+    denied: int = 0
     refused: str = ""
     seconds: float = 0.0
     kib: int = 0
@@ -110,15 +119,18 @@ class Judge:
         damaged: bool,
         mounted: bool = False,
         whole: bool = True,
+        uid: int | None = None,
     ) -> None:
         """`damaged`: failing is lawful; `mounted`: the lines are of a mount; not `whole`: the
-        truth tells of each path only some keys.
+        truth tells of each path only some keys; `uid`: the reader was a user without rights.
         """
         self.verdict = verdict
         self._truth = truth
         self._damaged = damaged
         self._mounted = mounted
         self._whole = whole
+        self._uid = uid
+        self._closed: set[str] = set()
         self._keys = truth.keys - {"p", "at", "e"} - (NOT_OVER_FUSE if mounted else set())
         self._touched = list(touched)
         self._moving = {touch.ino for touch in self._touched if touch.of_entries}
@@ -133,7 +145,8 @@ class Judge:
             self.verdict.violate(f"{path}: told twice")
         self._seen.add(path)
         truth = self._truth.get(path)
-        failed = self._faults(path, faults, truth)
+        closed = self._denied(path, faults, truth)
+        failed = self._faults(path, faults, truth) | closed
         if truth is None:
             self._odd.append((path, "should not exist"))
             return
@@ -148,6 +161,25 @@ class Judge:
                 self._moved.add(path)
             texts = [f"{k} is {entry.get(k)!r}, expected {truth.get(k)!r}" for k in wrong]
             self._odd.append((path, "; ".join(texts)))
+
+    def _denied(self, path: str, faults: list[Line], truth: Line | None) -> set[str]:
+        """Take out and return what a user without rights was denied; nothing else may be open."""
+        if self._uid is None or truth is None:
+            return set()
+        forget_trusted(truth)
+        above = self._truth.get(parent(path)) if path != "." else None
+        parts = {str(f["part"]) for f in faults if f["class"] == "EACCES"}
+        wanted = barred(self._uid, truth, above)
+        if doubtful(truth, above):
+            wanted = parts
+        for part in sorted(parts ^ wanted):
+            how = "denied" if part in parts else "open"
+            self.verdict.violate(f"{path}: {part} is {how} to user {self._uid}")
+        faults[:] = [f for f in faults if f["class"] != "EACCES"]
+        if parts:
+            self._closed.add(path)
+            self.verdict.denied += 1
+        return parts
 
     def _faults(self, path: str, faults: list[Line], truth: Line | None) -> set[str]:
         """Count a path's errors, refuse the unlawful ones; return the parts that failed."""
@@ -200,10 +232,29 @@ class Judge:
             assert isinstance(here, dict)
             if any(there.get(name) != value for name, value in here.items()):
                 excused.discard("x")
-        if self._mounted and "h" not in entry and int(str(truth.get("z", 0))) > 64 << 20:
-            excused.add("h")  # a sparse file is not read without knowing its holes
+        if self._mounted and "h" not in entry and self._too_big(truth, entry):
+            excused.add("h")
         keys = sorted((self._keys if self._whole else self._keys & truth.keys()) - excused)
-        return [key for key in keys if truth.get(key) != entry.get(key)]
+        wrong = [key for key in keys if truth.get(key) != entry.get(key)]
+        if "s" in wrong and self._seen_warm(truth, entry):
+            wrong.remove("s")
+        return wrong
+
+    @staticmethod
+    def _too_big(truth: Line, entry: Line) -> bool:
+        """Whether the data is left unread, as a mount does not tell where the holes are."""
+        size = int(str(entry.get("z", 0)))
+        return size > BIG_BYTES and segments_to_read(truth, size) is None
+
+    def _seen_warm(self, truth: Line, entry: Line) -> bool:
+        """Whether the hole map is the truth's for another name of the inode.
+
+        The kernel calls unwritten space data where its page cache holds it: once a file was
+        read by one name, its other names show more data.
+        """
+        if int(str(truth.get("n", 1))) < 2:
+            return False
+        return any(other.get("s") == entry.get("s") for other in self._truth.of_inode(truth["i"]))
 
     def _shows(self, truth: Line, wrong: list[str]) -> bool:
         """Whether the changed bytes of the inode explain every key that differs."""
@@ -226,7 +277,10 @@ class Judge:
         """Judge what needs the whole: paths missing, moved or too many."""
         self._odd += [(path, "") for path in self._truth if path not in self._seen]
         for path, text in self._odd:
-            if not text and self._lost(path):
+            lost = "" if text else self._lost(path)
+            if lost in self._closed:
+                self.verdict.denied += 1
+            elif lost:
                 self.verdict.failed += 1
             elif self._misled(path):
                 self.verdict.shown += 1
@@ -234,14 +288,14 @@ class Judge:
             else:
                 self.verdict.violate(f"{path}: {text or 'missing, and no error told so'}")
 
-    def _lost(self, path: str) -> bool:
-        """Whether a directory above a missing path failed."""
+    def _lost(self, path: str) -> str:
+        """Return the directory above a missing path that failed or is closed, or ""."""
         while path := parent(path):
-            if path in self._broken:
-                return True
+            if path in self._broken or path in self._closed:
+                return path
             if path in self._seen:
-                return False
-        return False
+                return ""
+        return ""
 
     def _misled(self, path: str) -> bool:
         """Whether the entries of a directory above were changed, so that names lead elsewhere."""

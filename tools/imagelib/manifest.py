@@ -18,6 +18,7 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,6 +40,10 @@ Manifest = dict[str, Entry]
 BIG_BYTES = 64 << 20
 """Data above this length is hashed by the pieces that are not zero."""
 
+MOST_READ_BYTES = 4 << 30
+"""Data above this length is not read where nothing tells its holes."""
+
+_MAY_BE_BIG = re.compile(rb'"z": ?\d{8}')
 _PIECE_BYTES = 64 << 10
 _ZEROS = bytes(_PIECE_BYTES)
 _READ_BYTES = 1 << 20
@@ -145,13 +150,18 @@ def fingerprint(path: Path) -> str:
 
 
 # --- of a mounted tree ---------------------------------------------------------------------
-def of_tree(top: Path) -> Manifest:
+def of_tree(top: Path, big: Manifest | None = None) -> Manifest:
     """Return the manifest of the tree mounted at `top`; never follows a link or another mount."""
-    return dict(walk_tree(top))
+    return dict(walk_tree(top, big))
 
 
-def walk_tree(top: Path) -> Iterator[tuple[str, Entry]]:
-    """Yield (path, entry) of all that is mounted at `top`, parents before children."""
+def walk_tree(top: Path, big: Manifest | None = None) -> Iterator[tuple[str, Entry]]:
+    """Yield (path, entry) of all that is mounted at `top`, parents before children.
+
+    `big`: what is known of the files above `BIG_BYTES`; of others that long no data is read
+    where the filesystem does not tell their holes.
+    """
+    known = big or {}
     root = os.fsencode(top)
     device = os.lstat(root).st_dev
     todo = [b"."]
@@ -163,7 +173,7 @@ def walk_tree(top: Path) -> Iterator[tuple[str, Entry]]:
         except OSError as error:
             yield escape(path), {"e": ["lstat:" + _errno_name(error)]}
             continue
-        entry = _entry(full, st)
+        entry = _entry(full, st, known.get(escape(path)))
         if stat.S_ISDIR(st.st_mode) and st.st_dev == device:
             names = _guarded(entry, "readdir", partial(_names, full)) or []
             todo += [n if path == b"." else path + b"/" + n for n in names]
@@ -174,7 +184,7 @@ def _names(full: bytes) -> list[bytes]:
     return os.listdir(full)
 
 
-def _entry(full: bytes, st: os.stat_result) -> Entry:
+def _entry(full: bytes, st: os.stat_result, known: Entry | None) -> Entry:
     """Describe one file of a mounted tree."""
     entry = attributes(st, birth_time(full))
     if stat.S_ISLNK(st.st_mode):
@@ -182,23 +192,40 @@ def _entry(full: bytes, st: os.stat_result) -> Entry:
         if target is not None:
             entry["l"] = escape(target)
     if stat.S_ISREG(st.st_mode):
-        _guarded(entry, "data", lambda: _describe_data(entry, full, st.st_size))
+        _guarded(entry, "data", lambda: _describe_data(entry, full, st.st_size, known))
     xattrs = _guarded(entry, "xattr", lambda: _xattrs(full))
     if xattrs:
         entry["x"] = xattrs
     return entry
 
 
-def _describe_data(entry: Entry, full: bytes, size: int) -> None:
+def _describe_data(entry: Entry, full: bytes, size: int, known: Entry | None) -> None:
     fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         found = segments(fd, size)
         entry["s"] = segment_map(found)
-        if not (size > BIG_BYTES and found == [(0, size)]):
-            # A server without SEEK_HOLE calls all of a sparse exabyte data: not read.
-            entry["h"] = data_hash(lambda at, n: os.pread(fd, n, at), size, found)
+        if size > BIG_BYTES and found == [(0, size)]:
+            # A server without SEEK_HOLE calls all of a sparse exabyte data.
+            told = segments_to_read(known, size)
+            if told is None:
+                return
+            found = told
+        entry["h"] = data_hash(lambda at, n: os.pread(fd, n, at), size, found)
     finally:
         os.close(fd)
+
+
+def segments_to_read(known: Entry | None, size: int) -> list[tuple[int, int]] | None:
+    """Return what to read of a file above `BIG_BYTES` that does not tell its holes.
+
+    That is where `known` has data, or all of the file if `known` does not say; None if that is
+    too much, or if `known` is of another size.
+    """
+    if known is None or known.get("z") != size:
+        return None
+    told = known.get("s")
+    found = [(start, end) for start, end in told] if isinstance(told, list) else [(0, size)]
+    return found if sum(end - start for start, end in found) <= MOST_READ_BYTES else None
 
 
 def segments(fd: int, size: int) -> list[tuple[int, int]]:
@@ -269,6 +296,13 @@ def read(path: Path) -> Manifest:
     text = lzma.decompress(raw) if path.suffix == ".xz" else raw
     entries = (json.loads(line) for line in text.splitlines())
     return {entry.pop("p"): entry for entry in entries}
+
+
+def read_big(path: Path) -> Manifest:
+    """Read what `write` wrote of files above `BIG_BYTES` only."""
+    with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as f:
+        entries = [json.loads(line) for line in f if _MAY_BE_BIG.search(line)]
+    return {entry.pop("p"): entry for entry in entries if entry["z"] > BIG_BYTES}
 
 
 # --- comparing -----------------------------------------------------------------------------

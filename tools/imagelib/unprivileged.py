@@ -1,6 +1,6 @@
 """Run a command as a user without rights, in mount and process namespaces of its own.
 
-There /dev/fuse is a device node whose mode the test chooses, whatever the machine's is, and
+There /dev/fuse is a device node whose mode the caller chooses, whatever the machine's is, and
 the interpreter can be read even where it is installed in root's home. When the command ends,
 every process it started is killed, and every mount they made is gone with the namespace.
 Run as a script (by `command`), this prepares all that as root and becomes the command.
@@ -36,9 +36,14 @@ def lacking() -> str | None:
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
-def command(argv: Sequence[str], fuse_mode: int = 0o666, uid: int = NOBODY) -> list[str]:
-    """Return the command that runs `argv` as user `uid`, with /dev/fuse of mode `fuse_mode`."""
-    return [*_NAMESPACES, sys.executable, __file__, f"{fuse_mode:o}", str(uid), *argv]
+def command(
+    argv: Sequence[str], fuse_mode: int = 0o666, uid: int = NOBODY, python: str = sys.executable
+) -> list[str]:
+    """Return the command that runs `argv` as user `uid`, with /dev/fuse of mode `fuse_mode`.
+
+    `python` is the interpreter that `argv` needs.
+    """
+    return [*_NAMESPACES, python, __file__, f"{fuse_mode:o}", str(uid), *argv]
 
 
 def _mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str = "") -> None:
