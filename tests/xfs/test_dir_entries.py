@@ -16,6 +16,7 @@ from wofs.ondisk import dir as disk
 from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs import _decode
 from wofs.xfs.dir import parse
+from wofs.xfs.geometry import ino_bounds
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
@@ -34,6 +35,10 @@ def directories(opened: Mount, image: Callable[[str], Path]) -> list[Inode]:
     with wofs.open(image("default")) as fs:
         inos = [path.stat().st_ino for path in walk(fs)]
     return [opened.inodes.get(ino) for ino in inos]
+
+
+def numbers(mount: Mount) -> tuple[tuple[int, int, int, int, int], bool]:
+    return ino_bounds(mount.geo), bool(mount.geo.has_ftype)
 
 
 def walk(fs: Filesystem) -> Iterator[wofs.Path]:
@@ -62,7 +67,7 @@ def test_shortform_entries(
 ) -> None:
     inode = data.draw(st.sampled_from([d for d in directories if d.format == FMT_LOCAL]))
     fork = changed(inode.dfork[: inode.size], flips)
-    quick = _decode.sf_entries(fork, *parse._numbers(opened.geo))
+    quick = _decode.sf_entries(fork, *numbers(opened))
     slow = slowly(lambda: parse._sf_entries(opened.geo, inode, fork, lambda: WHERE))
     assert quick == slow, "a sound shortform directory is never declined"
 
@@ -76,15 +81,15 @@ def test_data_block_entries(
     block = opened.dirs._load(inode, 0, disk.DIR_DATA)
     end = parse.data_end(block, WHERE)
     content = changed(block.data, flips)
-    quick = _decode.data_entries(content, end, 0, *parse._numbers(opened.geo))
+    quick = _decode.data_entries(content, end, 0, *numbers(opened))
     slow = slowly(lambda: parse._data_entries(opened.geo, content, end, 0, WHERE))
     assert quick == slow, "a sound block is never declined"
 
 
 def test_nothing_is_read_beyond_the_end(opened: Mount) -> None:
-    numbers = parse._numbers(opened.geo)
+    known = numbers(opened)
     for size in range(40):
-        assert _decode.sf_entries(b"\x03" + b"\0" * size, *numbers) is None
-    assert _decode.data_entries(bytes(64), 65, 0, *numbers) is None
-    assert _decode.data_entries(bytes(80), 80, 0, *numbers) is None
-    assert _decode.data_entries(bytes(64) + b"\xff\xff\0\x10" + bytes(4), 72, 0, *numbers) is None
+        assert _decode.sf_entries(b"\x03" + b"\0" * size, *known) is None
+    assert _decode.data_entries(bytes(64), 65, 0, *known) is None
+    assert _decode.data_entries(bytes(80), 80, 0, *known) is None
+    assert _decode.data_entries(bytes(64) + b"\xff\xff\0\x10" + bytes(4), 72, 0, *known) is None

@@ -292,10 +292,24 @@ out:
 /* ---- directory entries */
 
 typedef struct {
-    unsigned int shift;                       /* bits of an agino */
+    unsigned int shift;                            /* bits of an agino */
     unsigned long long last_ag, first, full, last; /* aginos: the first, the ends of AGs */
-    int ftype;                                /* whether entries have one */
+    int ftype;                                     /* whether entries have one */
 } numbers;
+
+/* For "O&": what geometry.py's ino_bounds() returns. */
+static int parse_bounds(PyObject *bounds, void *to) {
+    numbers *of = to;
+    if (!PyTuple_Check(bounds)) {
+        PyErr_SetString(PyExc_TypeError, "bounds of inode numbers are a tuple");
+        return 0;
+    }
+    if (!PyArg_ParseTuple(bounds, "IKKKK", &of->shift, &of->last_ag, &of->first, &of->full, &of->last))
+        return 0;
+    if (of->shift > 63)
+        PyErr_SetString(PyExc_ValueError, "no such inode numbers");
+    return of->shift <= 63;
+}
 
 static int is_ino(const numbers *of, uint64_t ino) {
     uint64_t agno = ino >> of->shift, agino = ino & ((1ULL << of->shift) - 1);
@@ -347,7 +361,7 @@ static PyObject *declined_or(PyObject *out, int declined) {
 }
 
 PyDoc_STRVAR(data_entries_doc,
-"data_entries(data, end, base, shift, last_ag, first, full, last, has_ftype) -> list | None\n\n"
+"data_entries(data, end, base, bounds, has_ftype) -> list | None\n\n"
 "Return the entries of a data block that lie before byte `end`; None: declined.");
 
 static PyObject *data_entries(PyObject *Py_UNUSED(module), PyObject *args) {
@@ -355,12 +369,11 @@ static PyObject *data_entries(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_ssize_t end;
     unsigned long long base;
     numbers of;
-    if (!PyArg_ParseTuple(args, "y*nKIKKKKp", &data, &end, &base, &of.shift, &of.last_ag, &of.first,
-                          &of.full, &of.last, &of.ftype))
+    if (!PyArg_ParseTuple(args, "y*nKO&p", &data, &end, &base, parse_bounds, &of, &of.ftype))
         return NULL;
     PyObject *out = PyList_New(0);
     Py_ssize_t at = DATA_HEADER_BYTES, length = 1;
-    if (end > data.len || of.shift > 63)
+    if (end > data.len)
         length = 0;
     while (out && length > 0 && at < end) {
         length = data_entry(out, (const unsigned char *)data.buf + at, (size_t)(end - at),
@@ -372,20 +385,19 @@ static PyObject *data_entries(PyObject *Py_UNUSED(module), PyObject *args) {
 }
 
 PyDoc_STRVAR(sf_entries_doc,
-"sf_entries(fork, shift, last_ag, first, full, last, has_ftype) -> list | None\n\n"
+"sf_entries(fork, bounds, has_ftype) -> list | None\n\n"
 "Return the entries of a shortform directory, '.' and '..' left out; None: declined.");
 
 static PyObject *sf_entries(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_buffer fork;
     numbers of;
-    if (!PyArg_ParseTuple(args, "y*IKKKKp", &fork, &of.shift, &of.last_ag, &of.first, &of.full,
-                          &of.last, &of.ftype))
+    if (!PyArg_ParseTuple(args, "y*O&p", &fork, parse_bounds, &of, &of.ftype))
         return NULL;
     const unsigned char *p = fork.buf;
     PyObject *out = PyList_New(0);
     size_t size = (size_t)fork.len, width = size > 1 && p[1] ? 8 : 4, at = 2 + width;
     unsigned int offset = 0, least = DATA_HEADER_BYTES + 32;
-    int declined = size < 6 || size < at || of.shift > 63;
+    int declined = size < 6 || size < at;
     for (unsigned int left = declined ? 0 : p[0]; out && left && !declined; left--) {
         size_t namelen = at < size ? p[at] : 0, stop = at + 3 + namelen + (of.ftype ? 1 : 0) + width;
         declined = 1;

@@ -26,6 +26,8 @@ class Core:
     rdev: int
 
 _T = TypeVar("_T", bound=Core)
+_Bounds = tuple[int, int, int, int, int]
+_Entry = tuple[int, int, int, bytes]
 
 def inodes(
     type: type[_T],
@@ -40,24 +42,6 @@ def inodes(
     /,
 ) -> list[tuple[int, int]]: ...
 def data_entries(
-    data: bytes,
-    end: int,
-    base: int,
-    shift: int,
-    last_ag: int,
-    first: int,
-    full: int,
-    last: int,
-    has_ftype: bool,
-    /,
-) -> list[tuple[int, int, int, bytes]] | None: ...
-def sf_entries(
-    fork: bytes,
-    shift: int,
-    last_ag: int,
-    first: int,
-    full: int,
-    last: int,
-    has_ftype: bool,
-    /,
-) -> list[tuple[int, int, int, bytes]] | None: ...
+    data: bytes, end: int, base: int, bounds: _Bounds, has_ftype: bool, /
+) -> list[_Entry] | None: ...
+def sf_entries(fork: bytes, bounds: _Bounds, has_ftype: bool, /) -> list[_Entry] | None: ...

@@ -156,15 +156,28 @@ def ino_to_byte(geo: Geometry, ino: int) -> int:
     return (block << geo.blocklog) + ((agino & geo.inopblock - 1) << geo.inodelog)
 
 
+def ino_bounds(geo: Geometry) -> tuple[int, int, int, int, int]:
+    """Return what tells inode numbers of the filesystem, for those who look at many.
+
+    (bits of an agino, last AG, first agino of each, end of a full AG's, end of the last AG's)
+    """
+    log = geo.inopblog
+    return (
+        geo.agino_log,
+        geo.agcount - 1,
+        geo.ag_header_blocks << log,
+        geo.agblocks << log,
+        geo.last_ag_blocks << log,
+    )
+
+
 def ino_places(geo: Geometry, inos: Iterable[int]) -> tuple[list[tuple[int, int]], list[int]]:
     """Return sorted (byte offset on the device, ino) pairs, and the numbers that are outside.
 
     `ino_to_byte` and `valid_ino` for many numbers: the geometry is read once, not per number.
     """
-    log, mask, isize_log, last_ag = geo.agino_log, geo.agino_mask, geo.inodelog, geo.agcount - 1
-    ag_bytes = geo.agblocks << geo.blocklog
-    first, full = geo.ag_header_blocks << geo.inopblog, geo.agblocks << geo.inopblog
-    last = geo.last_ag_blocks << geo.inopblog
+    log, last_ag, first, full, last = ino_bounds(geo)
+    mask, isize_log, ag_bytes = geo.agino_mask, geo.inodelog, geo.agblocks << geo.blocklog
     places, outside = [], []
     for ino in inos:
         agno, agino = ino >> log, ino & mask

@@ -41,7 +41,6 @@ _BIGTIME_EPOCH_NS = disk.BIGTIME_EPOCH_OFFSET * 10**9
 _FIFO, _CHR, _DIR, _BLK, _REG, _LNK, _SOCK = 1, 2, 4, 6, 8, 10, 12
 _TYPES = frozenset({_FIFO, _CHR, _DIR, _BLK, _REG, _LNK, _SOCK})
 _FORKED = frozenset({_DIR, _REG, _LNK})
-_LOCAL = frozenset({_DIR, _LNK})
 _NO_FORK_FORMATS = frozenset({0, disk.FMT_EXTENTS})
 _FEATURE_FLAGS = (
     (disk.DIFLAG2_NREXT64, "nrext64"),
@@ -218,7 +217,7 @@ class _Decoder:
             raise Truncated(
                 self._vol.where(f"inode {ino}", byte >> 9, self.isize), "the image ends first"
             )
-        crc = stored[disk.CRC_OFFSET : disk.CRC_OFFSET + 4]
+        crc = int.from_bytes(stored[disk.CRC_OFFSET : disk.CRC_OFFSET + 4], "little")
         raw = stored[: disk.CRC_OFFSET] + bytes(4) + stored[disk.CRC_OFFSET + 4 :]
         (
             magic, mode, version, fmt, uid, gid, nlink, projid_lo, projid_hi, big_nextents,
@@ -228,11 +227,9 @@ class _Decoder:
         if magic != disk.INODE_MAGIC or version != 3 or own_ino != ino or uuid != self._uuid:
             self._raise_misplaced(ino, byte, magic, version, own_ino, uuid)
         computed = crc32c(raw)
-        if computed != int.from_bytes(crc, "little"):
+        if computed != crc:
             where = self._vol.where(f"inode {ino}", byte >> 9, self.isize, "crc")
-            raise BadChecksum(
-                where, "", f"{computed:#010x}", f"{int.from_bytes(crc, 'little'):#010x}"
-            )
+            raise BadChecksum(where, "", f"{computed:#010x}", f"{crc:#010x}")
         inode = Inode()
         inode.raw = raw
         inode.ino, inode.mode, inode.uid, inode.gid, inode.nlink = ino, mode, uid, gid, nlink

@@ -21,7 +21,7 @@ from wofs.ondisk.dir import (
 )
 from wofs.xfs import _decode
 from wofs.xfs.buffer import Block
-from wofs.xfs.geometry import Geometry, valid_ino
+from wofs.xfs.geometry import Geometry, ino_bounds, valid_ino
 from wofs.xfs.inode import Inode
 
 Entry = tuple[int, int, int, bytes]
@@ -65,7 +65,7 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
     `base` is the block's offset in bytes in the directory's data space. Raises BadField.
     """
     data, end = block.data, data_end(block, where)
-    out = _decode.data_entries(data, end, base, *_numbers(geo))
+    out = _decode.data_entries(data, end, base, ino_bounds(geo), bool(geo.has_ftype))
     if out is None:
         out = _data_entries(geo, data, end, base, where)
     if block.magic == MAGIC_BLOCK:
@@ -74,22 +74,6 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
     if problem:
         raise bad(where, *problem)
     return out
-
-
-def _numbers(geo: Geometry) -> tuple[int, int, int, int, int, bool]:
-    """Return what tells inode numbers of the filesystem, and whether entries have a type.
-
-    (bits of an agino, last AG, its first agino, end of a full AG's, of the last AG's, ftype)
-    """
-    log = geo.inopblog
-    return (
-        geo.agino_log,
-        geo.agcount - 1,
-        geo.ag_header_blocks << log,
-        geo.agblocks << log,
-        geo.last_ag_blocks << log,
-        bool(geo.has_ftype),
-    )
 
 
 def _data_entries(
@@ -110,8 +94,9 @@ def _data_entries(
             raise bad(where, f"entry at {at} namelen", namelen, f"1 to {end - at - 9 - tail}")
         ftype = data[name_end] if tail == 3 else 0
         tag = _U16(data, stop - 2)[0]
-        if not valid_ino(geo, ino) or tag != at or ftype > FT_WHT:
-            raise _why(geo, where, at, ino, ftype, tag)
+        problem = _entry_problem(geo, at, ino, ftype, tag)
+        if problem:
+            raise bad(where, f"entry at {at} {problem[0]}", problem[1], problem[2])
         out.append(((base + at >> 3) + 1, ino, ftype, data[at + 9 : name_end]))
         at = stop
     return out
@@ -131,13 +116,15 @@ def _short_rest(data: bytes, at: int, end: int, where: Where) -> tuple[int, int]
     return FREE_TAG << 48, 0
 
 
-def _why(geo: Geometry, where: Where, at: int, ino: int, ftype: int, tag: int) -> ImageError:
-    """Return the error that names the rule an entry at `at` broke."""
+def _entry_problem(geo: Geometry, at: int, ino: int, ftype: int, tag: int) -> Problem | None:
+    """Return the first rule an entry at `at` of a data block breaks."""
     if not valid_ino(geo, ino):
-        return bad(where, f"entry at {at} inumber", ino, "an inode of the filesystem")
+        return "inumber", ino, "an inode of the filesystem"
     if tag != at:
-        return bad(where, f"entry at {at} tag", tag, at)
-    return bad(where, f"entry at {at} ftype", ftype, f"at most {FT_WHT}")
+        return "tag", tag, at
+    if ftype > FT_WHT:
+        return "ftype", ftype, f"at most {FT_WHT}"
+    return None
 
 
 def _free_length(data: bytes, at: int, end: int, where: Where) -> int:
@@ -182,7 +169,7 @@ def shortform(geo: Geometry, inode: Inode, where: Callable[[], Where]) -> list[E
     parent = int.from_bytes(fork[2 : 10 if fork[1] else 6], "big")
     if not valid_ino(geo, parent):
         raise bad(where(), "parent", parent, "an inode of the filesystem")
-    entries = _decode.sf_entries(fork, *_numbers(geo))
+    entries = _decode.sf_entries(fork, ino_bounds(geo), bool(geo.has_ftype))
     if entries is None:
         entries = _sf_entries(geo, inode, fork, where)
     out: list[Entry] = [
