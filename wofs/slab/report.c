@@ -388,11 +388,10 @@ static void keep_first(void *context, size_t offset) {
 void slab_report_enforce(slab_arena *arena) {
     char thread[16];
     slab_site site;
-    if (slab_arena_verify(arena, NULL, NULL) == 0)
-        return;
     slab_facts facts = circumstances("changed memory", thread);
     facts.entry = &slab_registry_view()->arenas[arena->slot];
-    slab_arena_verify(arena, keep_first, &facts);
+    if (slab_arena_verify(arena, keep_first, &facts) == 0)
+        return;
     find(&facts, &site);
     slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}};
     out.json_fd = slab_json_start(&facts);
@@ -414,9 +413,7 @@ void slab_report_enforce(slab_arena *arena) {
 }
 
 int slab_report_to(const char *path) {
-    /* A pipe that nobody reads would make the opening wait, and a full one the crash. */
-    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-    int fd = open(path, flags, 0600);
+    int fd = slab_open_report(path);
     if (fd < 0)
         return -1;
     if (report_fd >= 0)

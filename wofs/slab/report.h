@@ -20,6 +20,8 @@ typedef struct {
     const slab_site *site;   /* NULL: not within its memory */
 } slab_facts;
 
+/* A file that reports are appended to; -1 with errno set. */
+int slab_open_report(const char *path);
 /* Append to a file, or make one a crash in a folder; -1 with errno set. */
 int slab_json_to(const char *path, int is_folder);
 /* Write all but the text; returns where that goes, escaped, -1 for nowhere. */

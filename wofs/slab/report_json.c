@@ -16,14 +16,18 @@
 static int file_fd = -1;
 static char folder[3072];
 
+int slab_open_report(const char *path) {
+    /* A pipe that nobody reads would make the opening wait, and a full one the crash. */
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    return open(path, flags, 0600);
+}
+
 int slab_json_to(const char *path, int is_folder) {
-    int flags = is_folder ? O_RDONLY | O_DIRECTORY : O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW;
-    flags |= O_NONBLOCK; /* no pipe makes the opening wait, nor the crash */
     if (is_folder && strlen(path) >= sizeof folder) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    int fd = open(path, flags | O_CLOEXEC, 0600);
+    int fd = is_folder ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : slab_open_report(path);
     if (fd < 0)
         return -1;
     if (file_fd >= 0)
