@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,11 @@ def server_pid(top: Path) -> int:
 Side = Callable[[Path], contextlib.AbstractContextManager[Mounted]]
 
 SIDES: dict[str, Side] = {"kernel": by_kernel, "wofs": by_wofs, "ceiling": by_ceiling}
+
+
+def rotated(names: Sequence[str], by: int) -> list[str]:
+    """Return the names from another one on: who begins changes from round to round."""
+    return [names[(at + by) % len(names)] for at in range(len(names))]
 
 
 def drop_caches() -> None:

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 
+from benchlib.sides import rotated
 from wofs.device import open_device
 from wofs.slab.arena import PAGE
 from wofs.xfs.mount import mount
@@ -42,8 +43,7 @@ def measure(image: str, rounds: int, backends: list[str]) -> dict[str, object]:
     seconds: dict[str, list[float]] = {backend: [] for backend in backends}
     held: dict[str, int] = {}
     for shift in range(rounds):
-        for at in range(len(backends)):
-            backend = backends[(at + shift) % len(backends)]
+        for backend in rotated(backends, shift):
             spent, held = once(image, backend)
             seconds[backend].append(spent)
     return {"seconds": seconds, "held": held}

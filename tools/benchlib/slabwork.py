@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchlib.sides import Mounted, by_wofs
+from benchlib.sides import Mounted, by_wofs, rotated
 from benchlib.workloads import WORKLOADS
 
 WORK = ("find", "tar", "random")
@@ -64,8 +64,7 @@ def measure(image: Path, rounds: int, options: Sequence[str]) -> dict[str, Round
         with sides(image, order) as mounts:
             for name in WORK:
                 seen = set()
-                for at in range(len(options)):
-                    words = options[(at + shift) % len(options)]
+                for words in rotated(options, shift):
                     before = mounts[words].cpu()
                     wall, saw = WORKLOADS[name].work(mounts[words].top)
                     seen.add(saw)
