@@ -38,3 +38,19 @@ def test_on_ordinary_memory_all_land(image: Callable[[str], Path]) -> None:
     found = strike(image("default"), "none")
     assert (found["faulted"], found["landed"], found["volleys_changed"]) == (0, 41_000, 3)
     assert found["died"] == 0
+
+
+@pytest.mark.parametrize("tool", ["strike", "fuzz-slab", "sanitize"])
+def test_any_python_will_do(tool: str) -> None:
+    python = Path(sys.base_prefix) / "bin" / "python3"
+    if not (STRIKE.parent.parent / ".venv").exists() or not python.exists():
+        pytest.skip("needs a .venv beside the tools and the Python it was made from")
+    done = subprocess.run(
+        [python, "-E", STRIKE.parent / tool, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
