@@ -5,26 +5,49 @@ Every attack is made in a child process, on memory of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from wofs.cli import progress
-from wofs.cli.output import FAILED, Output, say
+from wofs.cli.output import DONE, FAILED, Output, say
 from wofs.demo import fields as fields_demo
+from wofs.demo import page
 from wofs.demo import race as race_demo
 from wofs.demo import straywrite as straywrite_demo
+from wofs.demo.truth import manifest_of
 from wofs.demo.workload import WORKLOADS
 from wofs.slab import BACKENDS
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T", race_demo.Race, fields_demo.Tally, straywrite_demo.Tally)
+T = TypeVar("T", race_demo.Race, fields_demo.Tally)
 Tell = Callable[[int, int], None]
 
 WINDOWLESS = ("memfd", "alias", "pkey")
 """Backends that never make a published page writable for another thread."""
+
+
+_ALL_AGS = 1 << 32
+
+
+def _own_image() -> str | None:
+    """Return a small image of the source tree that this package runs from, None without one."""
+    image = Path(__file__).resolve().parents[2] / "images" / "default.img.xz"
+    return str(image) if image.exists() else None
+
+
+def _known_backends(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the backends named, in order; BadParameter for one that does not exist."""
+    names = tuple(filter(None, ",".join(values).split(",")))
+    if unknown := [name for name in names if name not in BACKENDS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(BACKENDS)}")
+    return tuple(dict.fromkeys(names))
 
 
 def chooses_backends(default: tuple[str, ...]) -> Callable[[F], F]:
@@ -36,13 +59,14 @@ def chooses_backends(default: tuple[str, ...]) -> Callable[[F], F]:
             click.option("--json", "as_json", is_flag=True, help="One JSON object a backend."),
             click.option(
                 "-b",
+                "--backends",
                 "--backend",
                 "backends",
                 multiple=True,
-                type=click.Choice(BACKENDS),
                 default=default,
                 show_default=True,
-                help="May be given several times; `none` is ordinary memory, the control.",
+                callback=_known_backends,
+                help="With commas, or given several times; `none` is ordinary memory, the control.",
             ),
         ):
             command = option(command)
@@ -96,9 +120,11 @@ def race(
     epilog="\b\nExamples:\n  wofs demo fields disk.img\n  wofs demo fields -b memfd disk.img",
 )
 @click.argument("image", type=click.Path(exists=True, dir_okay=False))
-@click.option("--ags", type=click.IntRange(1), default=4, show_default=True, help="How many AGs.")
+@click.option("--ags", type=click.IntRange(1), help="The headers of so many AGs (default: all).")
 @chooses_backends(("none", "memfd"))
-def fields(image: str, ags: int, backends: tuple[str, ...], as_json: bool, quiet: bool) -> int:
+def fields(
+    image: str, ags: int | None, backends: tuple[str, ...], as_json: bool, quiet: bool
+) -> int:
     """Strike every field of every mount structure of IMAGE once in each of three ways.
 
     The image is mounted in a child (without FUSE). Each strike must end in a crash whose
@@ -108,7 +134,7 @@ def fields(image: str, ags: int, backends: tuple[str, ...], as_json: bool, quiet
     """
 
     def work(backend: str, tell: Tell) -> fields_demo.Tally:
-        return fields_demo.in_child(image, backend, ags, tell)
+        return fields_demo.in_child(image, backend, ags or _ALL_AGS, tell)
 
     def sound(found: fields_demo.Tally) -> bool:
         for line in found.wrong:
@@ -125,49 +151,133 @@ def fields(image: str, ags: int, backends: tuple[str, ...], as_json: bool, quiet
 
 @command.command(
     "straywrite",
-    epilog="\b\nExamples:\n  wofs demo straywrite disk.img\n"
-    "  wofs demo straywrite disk.img --workload find --writes 100 -b memfd",
+    epilog="\b\nExamples:\n  wofs demo straywrite --html strikes.html\n"
+    "  wofs demo straywrite --image disk.img --workload find --writes 300 -b none,memfd",
 )
-@click.argument("image", type=click.Path(exists=True))
-@click.option("--workload", type=click.Choice(list(WORKLOADS)), default="tree", show_default=True)
-@click.option("--writes", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--image",
+    type=click.Path(exists=True),
+    default=_own_image,
+    help="What is served and struck (default: an image of wofs's own source).",
+)
+@click.option(
+    "--manifest",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The kernel's manifest of it, as tools/mkimages makes them: the truth. By default what "
+    "lies beside the image; without any, a first run without strikes is.",
+)
+@click.option("--workload", type=click.Choice(list(WORKLOADS)), default="tar", show_default=True)
+@click.option("--writes", type=click.IntRange(1), default=50, show_default=True)
+@click.option(
+    "--word",
+    type=click.Choice(("1", "2", "4", "8")),
+    default=str(straywrite_demo.WORD_BYTES),
+    show_default=True,
+    help="Bytes of each.",
+)
+@click.option(
+    "--at",
+    "target",
+    metavar="OBJECT.FIELD[=VALUE]",
+    help="Strike there instead of at random, e.g. options.uid=4242 (names: `wofs slab IMAGE`).",
+)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--html", type=click.Path(dir_okay=False, writable=True), help="Draw it as a page: one file."
+)
 @chooses_backends(("none", "memfd"))
 def straywrite(
-    image: str,
+    image: str | None,
+    manifest: str | None,
     workload: str,
     writes: int,
+    word: str,
+    target: str | None,
     seed: int,
+    html: str | None,
     backends: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> int:
     """Strike a serving process at random while a workload runs over its mount.
 
-    IMAGE is mounted anew for each write; a random word goes to a random place of its mount
-    structures, at a random moment, the same for every backend. Each answer is compared with
-    that of an undisturbed mount.
+    A workload runs over the image again and again, mounted with each memory, the kernel's
+    caches dropped each time: `find`, `tar` and `fio` are the real programs, `tree` and `random` ask by
+    system calls. In each run a random word goes to a random place of the server's mount
+    structures at a random moment, the same for each memory; another whole run follows. All
+    answers are compared with the truth. A server that ended, or gave an answer that is not
+    right, is replaced by a new one; what landed unseen stays.
 
-    Of the outcomes, `named` is a crash whose report names the place; `wrong` answers that were
-    served as if right; `errors` errors where there were answers; `noticed` found by comparing
-    at the end; `unnoticed` a write that no answer depended on. Exit status 1 if a write did
-    anything but end the server of a protected mount, named right.
+    \b
+    Outcomes:
+      named   the process ended at once; its report names the right place
+      wrong   wrong answers, served as if they were right
+      errors  errors where there were answers
+      hung    it hung, or its answers had no end
+      unseen  it landed, and no answer depended on it
+      other   it ended in another way, or named another place
+
+    The image is served with its log as it is. Exit status 1 if a protected memory did anything
+    but end the server, named right, or where the experiment cannot be made.
     """
+    if image is None:
+        raise click.UsageError("no image is beside this installation: give one by --image")
+    title = f"{workload} on {', '.join(backends)}"
+    try:
+        blow = straywrite_demo.Blow(int(word))
+        if target is not None:
+            blow = straywrite_demo.blow_at(image, target, int(word))
+        truth = manifest or manifest_of(image)
+        task = straywrite_demo.prepare(image, workload, seed, truth, blow)
+        with progress.counting(title, quiet) as tell:
+            tallies = straywrite_demo.campaign(task, backends, writes, tell)
+    except RuntimeError as error:
+        say(str(error))
+        return FAILED
+    if html:
+        Path(html).write_text(page.page(os.path.basename(image), task, tallies), encoding="utf-8")
+    out = Output()
+    if as_json:
+        for tally in tallies:
+            out.json(asdict(tally))
+    else:
+        _show_strikes(out, tallies)
+    out.flush()
+    protected = [tally for tally in tallies if tally.backend != "none"]
+    return FAILED if any(tally.outcomes.keys() != {"named"} for tally in protected) else DONE
 
-    def work(backend: str, tell: Tell) -> straywrite_demo.Tally:
-        return straywrite_demo.campaign(image, workload, backend, writes, seed, tell)
 
-    def sound(found: straywrite_demo.Tally) -> bool:
-        return found.backend == "none" or found.outcomes == {"named": writes}
+_SHOWN = ("named", "wrong", "errors", "hung", "unseen")
 
-    def row(found: straywrite_demo.Tally) -> tuple[object, ...]:
-        told = ", ".join(f"{count} {name}" for name, count in sorted(found.outcomes.items()))
-        seconds = "-" if found.median_seconds is None else f"{found.median_seconds:.3f}"
-        counts = (found.strikes, found.answers, found.wrong, found.errors)
-        return found.backend, *counts, seconds, told
 
-    heads = ("backend", "writes", "answers", "wrong", "errors", "ended after s", "outcomes")
-    return _on_each(backends, f"{workload} on {{}}", work, sound, heads, row, as_json, quiet)
+def _show_strikes(out: Output, tallies: list[straywrite_demo.Tally]) -> None:
+    """Write the table, and below what was wrong."""
+    heads = (
+        *("backend", "strikes", *_SHOWN, "other", "answers", "wrong ones"),
+        *("noticed", "after s", "answers/s undisturbed"),
+    )
+    rows = []
+    for found in tallies:
+        counts = [found.outcomes.get(name, 0) for name in _SHOWN]
+        noticed = ", ".join(f"{count} {when}" for when, count in found.noticed.items())
+        after = "-" if found.noticed_s is None else f"{found.noticed_s:.3f}"
+        least, median, most = found.answers_per_s
+        rows.append(
+            (
+                *(found.backend, *map(str, (found.strikes, *counts, found.strikes - sum(counts)))),
+                *(str(found.answers), str(found.wrong), noticed, after),
+                f"{median:.0f} ({least:.0f} to {most:.0f})",
+            )
+        )
+    out.table(heads, rows)
+    for found in tallies:
+        if found.kinds:
+            told = ", ".join(f"{kind} {count}" for kind, count in found.kinds.items())
+            out.line(f"{found.backend}: wrong and served as if right: {told}")
+        for one in found.trials:
+            if one.outcome == "wrong":
+                out.line(f"{found.backend}: strike {one.number} at {one.place}: {one.examples[0]}")
+    out.line(f"truth: {tallies[0].judge}; seed {tallies[0].seed}")
 
 
 def _on_each(

@@ -1,182 +1,326 @@
 """The same workload with each memory, while stray writes strike the server's metadata.
 
-Each trial serves the image in a process of its own, starts the workload, and has the server
-struck at a random moment by a random word at a random place, all from one seed. Then: did the
-process end in a report that names the place, or did it go on, and were its answers right?
+An image is served in a process of its own for each memory, and a real workload runs over it,
+again and again, each time with the kernel's caches dropped. At a random moment a random word goes
+to a random place of the objects that steer every read, the same for every memory; after the
+run another one, whole, shows what the strike did. Where the process ends, or answers are no
+longer right, a new one is mounted. What landed unseen stays, as it would.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
+import os
 import random
 import re
 import signal
-import subprocess
+import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from itertools import islice
 
-from wofs.demo.workload import WORKLOADS
-from wofs.fuse.mountpoint import mounts, resolve, unmount
+from wofs.demo.fields import places
+from wofs.demo.server import Server, served
+from wofs.demo.truth import PIECE, Answer, Truth, Verdict
+from wofs.demo.workload import WORKLOADS, Plan, asked, data_of, plan_of
+from wofs.device import open_device
+from wofs.xfs.mount import mount
+from wofs.xfs.options import mount_options
 
 Progress = Callable[[int, int], object]
-Truth = dict[str, str]
+"""Told (strikes so far, strikes in all)."""
 
-_PATIENCE_S = 30.0
+WORD_BYTES = 8
+CALM_MOUNTS = 5
+"""Fresh mounts of each memory before the first strike; their first runs are timed."""
+
 _STRUCK_WITHIN = 0.5
-"""The strike comes in the first half of the workload, so that answers follow it."""
+"""The strike comes in the first half of a run, so that answers follow it."""
+
+_PATIENCE_RUNS = 10
+
+STRAY, CHANGED = "wofs: stray access", "not what was published"
+
+OUTCOMES = {
+    "named": "stopped at once, and named right",
+    "misnamed": "stopped, but not named right",
+    "died": "the server ended without a report",
+    "hung": "the server hung, or its answers had no end",
+    "wrong": "wrong answers, served as if right",
+    "errors": "errors where there were answers",
+    "unseen": "landed; no answer depended on it",
+}
+"""What becomes of a strike."""
+
+NOTICED = ("at once", "at unmount", "never")
+"""When the memory itself noticed a strike: a fault, or the comparison at the end."""
 
 
 @dataclass
 class Trial:
     """One strike.
 
-    `place` is what was aimed at, `outcome` one of: `named` (a crash whose report names it),
-    `misnamed`, `noticed` (the comparison at the end found it), `wrong` (answers were wrong and
-    nobody said so), `errors` (only errors where there were answers before), `unnoticed` (no
-    answer showed it), `hangs`. `seconds` until the server ended, for a crash.
+    `place` is what was aimed at, `before` and `word` its bytes and those stored, in hex;
+    `outcome` one of OUTCOMES, `noticed` one of NOTICED, `noticed_s` the time from the store to
+    the end of the process by the memory's doing. `kinds` are the wrong answers by what is wrong,
+    `examples` lines about some, `report` what the process said at its end.
     """
 
-    backend: str
-    seed: int
-    place: str
+    number: int
+    place: str = ""
+    before: str = ""
+    word: str = ""
     outcome: str = ""
     answers: int = 0
     wrong: int = 0
     errors: int = 0
-    seconds: float | None = None
+    kinds: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
+    noticed: str = "never"
+    noticed_s: float | None = None
+    report: str = ""
 
 
 @dataclass
-class Struck:
-    """A server under attack."""
+class Tally:
+    """All strikes of one memory.
 
-    child: subprocess.Popen[str]
-    top: Path
+    `landed` is how many stores went through; `wrong` the wrong answers, by `kinds`; `noticed`
+    the strikes by when; `noticed_s` the median time until then; `answers_per_s` those of the
+    undisturbed first runs: least, median, most.
+    """
 
-    def told(self) -> dict[str, object]:
-        """Return the next line the server says; RuntimeError if it ends instead."""
-        assert self.child.stdout is not None
-        line = self.child.stdout.readline()
-        if not line:
-            _, said = self.child.communicate()
-            raise RuntimeError(said.strip().rpartition("\n")[2] or "the server said nothing")
-        found: dict[str, object] = json.loads(line)
-        return found
-
-    def strike(self) -> str:
-        """Have the server struck; return the name of the place."""
-        assert self.child.stdin is not None
-        self.child.stdin.write("strike\n")
-        self.child.stdin.flush()
-        return str(self.told()["named"])
-
-
-@contextmanager
-def served(image: str, backend: str, seed: int) -> Iterator[Struck]:
-    """Serve an image for the time of the block; nothing stays mounted."""
-    with tempfile.TemporaryDirectory(prefix="wofs-demo-") as folder:
-        top = Path(folder, "mnt")
-        top.mkdir()
-        argv = [sys.executable, "-m", "wofs.demo.injector", image, str(top), backend, str(seed)]
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            server = Struck(child, top)
-            server.told()
-            yield server
-        finally:
-            if any(mounted.mountpoint == resolve(str(top)) for mounted in mounts()):
-                unmount(str(top), lazy=True)
-            try:
-                child.communicate(timeout=_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.communicate()
+    backend: str
+    workload: str
+    judge: str
+    seed: int
+    strikes: int
+    mounts: int
+    outcomes: dict[str, int]
+    landed: int
+    answers: int
+    wrong: int
+    kinds: dict[str, int]
+    errors: int
+    noticed: dict[str, int]
+    noticed_s: float | None
+    answers_per_s: tuple[float, float, float]
+    trials: list[Trial]
 
 
-def truth_of(image: str, workload: str, seed: int) -> Truth:
-    """Return the answers of a server that nobody strikes."""
-    with served(image, "auto", seed) as server:
-        answers = WORKLOADS[workload](server.top, seed)
-        return {asked.replace(str(server.top), ""): said for asked, said in answers}
+@dataclass(frozen=True)
+class Blow:
+    """What is stored: `size` bytes, anywhere or `at` a field, at random or `word` (hex)."""
+
+    size: int = WORD_BYTES
+    at: str = ""
+    word: str = ""
 
 
-def trial(image: str, workload: str, backend: str, seed: int, truth: Truth) -> Trial:
-    """Serve, work, strike, and judge."""
-    moment = random.Random(seed).randrange(max(1, int(len(truth) * _STRUCK_WITHIN)))
-    with served(image, backend, seed) as server:
-        found, struck_at = Trial(backend, seed, ""), 0.0
-        answers = WORKLOADS[workload](server.top, seed)
-        watchdog = threading.Timer(_PATIENCE_S, server.child.kill)
+def blow_at(image: str, target: str, size: int = WORD_BYTES) -> Blow:
+    """Return the blow at OBJECT.FIELD, or of OBJECT.FIELD=VALUE; RuntimeError for no such."""
+    name, has_value, value = target.partition("=")
+    mounted = mount(open_device(image), mount_options(norecovery=True), slab="none")
+    found = {place.name: place.size for place in places(mounted, mounted.geo.agcount)}
+    mounted.close()
+    if name not in found:
+        raise RuntimeError(f"{name}: no such field; there are {', '.join(list(found)[:3])} ...")
+    size = min(size, found[name])
+    if not has_value:
+        return Blow(size, name)
+    size = found[name]
+    try:
+        return Blow(size, name, int(value, 0).to_bytes(size, sys.byteorder).hex())
+    except (ValueError, OverflowError) as error:
+        raise RuntimeError(f"{target}: no number from 0 that fits {size} bytes") from error
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done with each memory: the workload, where it goes, what is right, the blows.
+
+    A run that takes `patience_s` and ten times longer than usual hangs.
+    """
+
+    image: str
+    workload: str
+    seed: int
+    plan: Plan
+    truth: Truth
+    blow: Blow = Blow()
+    patience_s: float = 10.0
+
+
+def prepare(
+    image: str, workload: str, seed: int, manifest: str | None = None, blow: Blow | None = None
+) -> Task:
+    """Run the workload undisturbed, to know what is right; RuntimeError where it cannot run.
+
+    `manifest` is the kernel's, which that run must agree with.
+    """
+    with served(image, "auto") as server:
+        plan = plan_of(server.top)
+        server.forget(plan.top_names)
+        answers = list(WORKLOADS[workload](server.top, plan, seed))
+        if manifest is not None:
+            # Of a piece the manifest says nothing: the whole of its file is held against it.
+            root = os.fsencode(server.top) + b"/"
+            pieces = {answer.path for answer in answers if PIECE in answer.facts}
+            answers += [asked("read", path, partial(data_of, root + path)) for path in pieces]
+    return Task(image, workload, seed, plan, Truth(answers, manifest), blow or Blow())
+
+
+class Series:
+    """The strikes of one memory, over as many mounts as they take."""
+
+    def __init__(self, task: Task, backend: str) -> None:
+        self.backend = backend
+        self.trials: list[Trial] = []
+        self._task = task
+        self._stack = ExitStack()
+        self._server: Server | None = None
+        self._unnoticed: list[Trial] = []
+        self._landed = self._mounts = 0
+        self._calm_s: list[float] = []
+        self._calm_answers = 0
+
+    def open(self) -> Server:
+        """Mount anew and run undisturbed, timed; RuntimeError if that is not right."""
+        self.close()
+        server = self._stack.enter_context(served(self._task.image, self.backend))
+        self._server = server
+        self._mounts += 1
+        begun = time.monotonic()
+        answers = self._answers(server)
+        self._calm_s.append(time.monotonic() - begun)
+        calm = self._task.truth.verdict(answers, cut=False)
+        self._calm_answers = calm.answers
+        if calm.wrong or calm.errors:
+            raise RuntimeError(f"{self.backend}: without strikes: {calm.examples[0]}")
+        return server
+
+    def close(self) -> None:
+        """Unmount, and see whether what landed is noticed then."""
+        server, self._server = self._server, None
+        self._stack.close()
+        if server is None:
+            return
+        said = server.text
+        for trial in self._unnoticed:
+            if CHANGED in said:
+                trial.noticed = NOTICED[1]
+                trial.noticed_s = round(server.silent_at - server.struck[trial.number], 4)
+        self._unnoticed = []
+
+    def _answers(self, server: Server) -> list[Answer]:
+        task = self._task
+        most = 4 * len(task.truth.right) + 1000  # a loop of directories has no end
+        return list(islice(WORKLOADS[task.workload](server.top, task.plan, task.seed), most))
+
+    def _run(self, server: Server, strike: Callable[[], None] | None = None) -> Verdict:
+        """Run the workload once more, with the kernel's caches dropped, and judge it.
+
+        `strike` is called meanwhile. A server that takes too long is killed.
+        """
+        usual = statistics.median(self._calm_s)
+        watchdog = threading.Timer(self._task.patience_s + _PATIENCE_RUNS * usual, server.kill)
+        watchdog.daemon = True
+        striker = threading.Thread(target=strike, daemon=True) if strike is not None else None
         watchdog.start()
-        for number in itertools.count():
-            if number == moment:
-                found.place, struck_at = server.strike(), time.monotonic()
-            answer = next(answers, None)
-            if answer is None or server.child.poll() is not None:
-                break
-            _judge(found, answer[0].replace(str(server.top), ""), answer[1], truth)
-        watchdog.cancel()
-        _end(found, server, struck_at)
-    return found
+        try:
+            server.forget(self._task.plan.top_names)
+            if striker is not None:
+                striker.start()
+            answers = self._answers(server)
+            if striker is not None:
+                striker.join()
+                server.settle()
+        finally:
+            watchdog.cancel()
+        return self._task.truth.verdict(answers, cut=server.ended or server.killed)
+
+    def strike(self, number: int) -> None:
+        """Strike once, and see what becomes of it."""
+        server = self._server or self.open()
+        rng = random.Random(f"{self._task.seed} {number}")
+        moment = rng.random() * _STRUCK_WITHIN * statistics.median(self._calm_s)
+        word_seed, blow = rng.getrandbits(64), self._task.blow
+
+        def strike() -> None:
+            time.sleep(moment)
+            server.strike(number, word_seed, blow.size, blow.at, blow.word)
+
+        found = self._run(server, strike)
+        if not (found.wrong or found.errors or server.ended or server.killed):
+            found.add(self._run(server))
+        trial = Trial(number, server.place, server.before, server.word)
+        trial.answers, trial.wrong, trial.errors = found.answers, found.wrong, found.errors
+        trial.kinds, trial.examples = found.kinds, found.examples
+        self._landed += server.landed
+        self.trials.append(trial)
+        self._unnoticed.append(trial)
+        self._judge(trial, server)
+
+    def _judge(self, trial: Trial, server: Server) -> None:
+        """Say what became of a strike; end a server that is not as it was."""
+        ended, hung = server.ended, server.killed
+        if ended or hung or trial.wrong or trial.errors:
+            self.close()
+        if hung:
+            trial.outcome = "hung"
+        elif ended and STRAY in server.text and server.child.returncode == -signal.SIGSEGV:
+            trial.report = server.text.strip()
+            trial.noticed = NOTICED[0]
+            trial.noticed_s = round(server.silent_at - server.struck[trial.number], 4)
+            hit = re.search(r"hit +(?:mount_struct )?(.*)\n", server.text)
+            named = same_place(hit[1] if hit else "", trial.place)
+            trial.outcome = "named" if named else "misnamed"
+        elif ended:
+            trial.outcome = "died"
+            trial.report = server.text.strip()
+        elif trial.wrong:
+            trial.outcome = "wrong"
+        else:
+            trial.outcome = "errors" if trial.errors else "unseen"
+
+    def tally(self) -> Tally:
+        """Add up."""
+        trials, task = self.trials, self._task
+        times = [one.noticed_s for one in trials if one.noticed_s is not None]
+        whole = Verdict()
+        for one in trials:
+            whole.add(Verdict(one.answers, one.errors, one.wrong, one.kinds))
+        speeds = sorted(self._calm_answers / max(seconds, 1e-9) for seconds in self._calm_s)
+        spread = speeds[0], statistics.median(speeds), speeds[-1]
+        return Tally(
+            self.backend,
+            task.workload,
+            task.truth.judge,
+            task.seed,
+            len(trials),
+            self._mounts,
+            _counts(OUTCOMES, [one.outcome for one in trials]),
+            self._landed,
+            whole.answers,
+            whole.wrong,
+            dict(sorted(whole.kinds.items(), key=lambda item: -item[1])),
+            whole.errors,
+            _counts(NOTICED, [one.noticed for one in trials]),
+            statistics.median(times) if times else None,
+            (round(spread[0], 1), round(spread[1], 1), round(spread[2], 1)),
+            trials,
+        )
 
 
-def _judge(found: Trial, asked: str, said: str, truth: Truth) -> None:
-    """Hold one answer against the truth."""
-    found.answers += 1
-    right = truth.get(asked)
-    if said == right:
-        return
-    if said.startswith("error "):
-        found.errors += 1
-    else:
-        found.wrong += 1
-    if len(found.examples) < 3:
-        found.examples.append(f"{asked}: {said}, right is {right}")
+def _counts(names: Iterable[str], found: list[str]) -> dict[str, int]:
+    return {name: found.count(name) for name in names if name in found}
 
 
-def _end(found: Trial, server: Struck, struck_at: float) -> None:
-    """Unmount, wait for the server, and say what became of the strike."""
-    try:
-        server.child.wait(0.2)
-        found.seconds = time.monotonic() - struck_at
-    except subprocess.TimeoutExpired:
-        unmount(str(server.top), lazy=True)
-    try:
-        _, report = server.child.communicate(timeout=_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        found.outcome = "hangs"
-        return
-    if server.child.returncode == -signal.SIGKILL:
-        found.outcome = "hangs"
-    elif found.seconds is not None and server.child.returncode == -signal.SIGSEGV:
-        hit = re.search(r"hit +(?:mount_struct )?(.*)\n", report)
-        name = hit[1] if hit else ""
-        found.outcome = "named" if _same_place(name, found.place) else "misnamed"
-        if found.outcome == "misnamed":
-            found.examples.append(f"aimed at {found.place}, the report says {name!r}")
-    elif found.wrong:
-        found.outcome = "wrong"
-    elif "not what was published" in report:
-        found.outcome = "noticed"
-    else:
-        found.outcome = "errors" if found.errors else "unnoticed"
-
-
-def _same_place(reported: str, aimed: str) -> bool:
+def same_place(reported: str, aimed: str) -> bool:
     """Whether a report's words and those of `Site` mean the same place."""
     if reported == aimed:
         return True
@@ -184,45 +328,19 @@ def _same_place(reported: str, aimed: str) -> bool:
     return bool(name) and reported.startswith(f"{name} (") and what in reported
 
 
-@dataclass
-class Tally:
-    """All trials of one backend."""
-
-    backend: str
-    strikes: int
-    outcomes: dict[str, int]
-    answers: int
-    wrong: int
-    errors: int
-    median_seconds: float | None
-    trials: list[Trial]
-
-    @classmethod
-    def of(cls, backend: str, trials: list[Trial]) -> Tally:
-        """Add up."""
-        outcomes: dict[str, int] = {}
-        for one in trials:
-            outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
-        times = sorted(one.seconds for one in trials if one.seconds is not None)
-        return cls(
-            backend,
-            len(trials),
-            outcomes,
-            sum(one.answers for one in trials),
-            sum(one.wrong for one in trials),
-            sum(one.errors for one in trials),
-            times[len(times) // 2] if times else None,
-            trials,
-        )
-
-
 def campaign(
-    image: str, workload: str, backend: str, writes: int, seed: int, told: Progress
-) -> Tally:
-    """Make `writes` trials of one backend; RuntimeError where it cannot be served."""
-    truth = truth_of(image, workload, seed)
-    trials = []
-    for number in range(writes):
-        trials.append(trial(image, workload, backend, seed + number, truth))
-        told(number + 1, writes)
-    return Tally.of(backend, trials)
+    task: Task, backends: Sequence[str], writes: int, told: Progress = lambda *_: None
+) -> list[Tally]:
+    """Strike each memory `writes` times, in turns; RuntimeError where one cannot be served."""
+    everything = [Series(task, backend) for backend in backends]
+    with ExitStack() as stack:
+        for series in everything:
+            stack.callback(series.close)
+        for _ in range(CALM_MOUNTS):
+            for series in everything:
+                series.open()
+        for number in range(writes):
+            for turn, series in enumerate(everything):
+                series.strike(number)
+                told(number * len(everything) + turn + 1, writes * len(everything))
+    return [series.tally() for series in everything]
