@@ -202,11 +202,11 @@ def straywrite(
     """Strike a serving process at random while a workload runs over its mount.
 
     A workload runs over the image again and again, mounted with each memory, the kernel's
-    caches dropped each time: `find`, `tar` and `fio` are the real programs, `tree` and `random` ask by
-    system calls. In each run a random word goes to a random place of the server's mount
-    structures at a random moment, the same for each memory; another whole run follows. All
-    answers are compared with the truth. A server that ended, or gave an answer that is not
-    right, is replaced by a new one; what landed unseen stays.
+    caches dropped each time: `find`, `tar` and `fio` are the real programs, `tree` and
+    `random` ask by system calls. In each run a random word goes to a random place of the
+    server's mount structures at a random moment, the same for each memory; another whole run
+    follows. All answers are compared with the truth. A server that ended, or gave an answer
+    that is not right, is replaced by a new one; what landed unseen stays.
 
     \b
     Outcomes:
