@@ -18,7 +18,7 @@ _HUES = {
     **{"named": "#00796b", "misnamed": "#7b5ea7", "died": "#5d4037", "hung": "#212121"},
     **{"wrong": "#c62828", "errors": "#ef8a17", "unseen": "#b0b7bf"},
 }
-_WIDTH, _LEFT, _ROW, _BAR = 960, 130, 54, 32
+_WIDTH, _LEFT, _ROW, _BAR = 960, 210, 48, 32
 _TIMES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 _REPORT_LINES = 22
 
@@ -54,26 +54,42 @@ def _text(x: float, y: float, text: str, more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'
 
 
+def _rows(tallies: Sequence[Tally]) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yield what each bar shows: (label, outcomes).
+
+    Where most strikes showed in no answer those that did have a bar of their own, else nobody
+    sees them.
+    """
+    for tally in tallies:
+        yield f"{tally.backend}: {tally.strikes:,} strikes", tally.outcomes
+        shown = {name: n for name, n in tally.outcomes.items() if name != "unseen"}
+        if 0 < sum(shown.values()) < tally.strikes / 2:
+            yield f"{sum(shown.values()):,} of them showed", shown
+
+
+def _bar(row: int, label: str, outcomes: dict[str, int]) -> Iterator[str]:
+    """Yield the parts of a bar, cut by outcome; all bars have the same width."""
+    x, top, scale = float(_LEFT), row * _ROW + 8, (_WIDTH - _LEFT - 10) / sum(outcomes.values())
+    yield _text(_LEFT - 12, top + 22, label, 'text-anchor="end"')
+    for name in (name for name in OUTCOMES if name in outcomes):
+        width, count = outcomes[name] * scale, f"{outcomes[name]:,}"
+        yield (
+            f'<rect x="{x:.1f}" y="{top}" width="{max(1.0, width - 2):.1f}" height="{_BAR}" '
+            f'fill="{_HUES[name]}"><title>{escape(OUTCOMES[name])}: {count}</title></rect>'
+        )
+        if width > 12 * len(count):
+            middle = 'class="in" text-anchor="middle"'
+            yield _text(x + (width - 2) / 2, top + 22, count, middle)
+        x += width
+
+
 def bars(tallies: Sequence[Tally]) -> str:
-    """Return a bar a backend, cut by outcome, with a legend of those that occurred."""
-    scale = (_WIDTH - _LEFT - 10) / max(tally.strikes for tally in tallies)
-    parts = []
-    for row, tally in enumerate(tallies):
-        x, top = float(_LEFT), row * _ROW + 8
-        parts.append(_text(_LEFT - 12, top + 22, tally.backend, 'text-anchor="end"'))
-        for name in OUTCOMES:
-            if not (count := tally.outcomes.get(name, 0)):
-                continue
-            width = count * scale
-            parts.append(
-                f'<rect x="{x:.1f}" y="{top}" width="{max(1.0, width - 2):.1f}" height="{_BAR}" '
-                f'fill="{_HUES[name]}"><title>{escape(OUTCOMES[name])}: {count}</title></rect>'
-            )
-            if width > 12 * len(str(count)):
-                middle = 'class="in" text-anchor="middle"'
-                parts.append(_text(x + (width - 2) / 2, top + 22, str(count), middle))
-            x += width
-    top = len(tallies) * _ROW + 20
+    """Return a bar or two a backend, with a legend of the outcomes that occurred."""
+    parts: list[str] = []
+    rows = list(_rows(tallies))
+    for row, (label, outcomes) in enumerate(rows):
+        parts += _bar(row, label, outcomes)
+    top = len(rows) * _ROW + 20
     for name in (n for n in OUTCOMES if any(n in tally.outcomes for tally in tallies)):
         parts.append(
             f'<rect x="{_LEFT}" y="{top - 12}" width="14" height="14" fill="{_HUES[name]}"/>'
@@ -193,8 +209,9 @@ def page(image: str, task: Task, tallies: Sequence[Tally]) -> str:
     how = (
         f"Truth: {task.truth.judge}. Strike n of every memory is the same: place, bytes, moment. "
         "Every place in the objects is as likely as every other. Each run begins with the "
-        "kernel's caches dropped; what landed unseen stays until a strike shows. The times are "
-        "medians, from the store to the end of the process."
+        "kernel's caches dropped; what landed unseen stays until a strike shows: then the server "
+        "is unmounted, which compares its memory with what was published. The times are medians, "
+        "from the store to the end of the process."
     )
     machine = f"{platform.system()} {platform.release()}, {platform.machine()}, "
     machine += f"{os.cpu_count()} processors, Python {platform.python_version()}"

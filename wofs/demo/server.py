@@ -109,19 +109,25 @@ class Server:
     def end(self) -> None:
         """Unmount and wait for the end of the process, which is killed if it takes too long."""
         self._detach()
-        assert self.child.stdin is not None
-        with suppress(BrokenPipeError):  # what a dead server was still to be told
-            self.child.stdin.close()  # one that has yet to mount ends by that
+        if not self._mounted:
+            self._dismiss()
         try:
             self.child.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.kill()
             self.child.wait()
+        self._dismiss()
         self._detach()
         self._listener.join()
         if not self._said.closed:
             self._said.seek(0)
             self.text = self._said.read()
+
+    def _dismiss(self) -> None:
+        """End the input, and by that a server that has yet to mount."""
+        assert self.child.stdin is not None
+        with suppress(BrokenPipeError):  # what a dead server was still to be told
+            self.child.stdin.close()
 
     def _detach(self) -> None:
         """Detach what is mounted; a server that ends does so itself at the same time, maybe."""

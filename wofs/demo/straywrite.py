@@ -221,15 +221,15 @@ class Series:
         most = 4 * len(task.truth.right) + 1000  # a loop of directories has no end
         return list(islice(WORKLOADS[task.workload](server.top, task.plan, task.seed), most))
 
-    def _run(self, server: Server, strike: Callable[[], None] | None = None) -> Verdict:
+    def _run(self, server: Server, striker: threading.Timer | None = None) -> Verdict:
         """Run the workload once more, with the kernel's caches dropped, and judge it.
 
-        `strike` is called meanwhile. A server that takes too long is killed.
+        `striker` strikes meanwhile, afterwards if the run is short. A server that takes too
+        long is killed.
         """
-        usual = statistics.median(self._calm_s)
-        watchdog = threading.Timer(self._task.patience_s + _PATIENCE_RUNS * usual, server.kill)
+        limit_s = self._task.patience_s + _PATIENCE_RUNS * statistics.median(self._calm_s)
+        watchdog = threading.Timer(limit_s, server.kill)
         watchdog.daemon = True
-        striker = threading.Thread(target=strike, daemon=True) if strike is not None else None
         watchdog.start()
         try:
             server.forget(self._task.plan.top_names)
@@ -241,20 +241,18 @@ class Series:
                 server.settle()
         finally:
             watchdog.cancel()
+            if striker is not None and striker.is_alive():  # we were interrupted
+                striker.cancel()
+                striker.join()
         return self._task.truth.verdict(answers, cut=server.ended or server.killed)
 
     def strike(self, number: int) -> None:
         """Strike once, and see what becomes of it."""
-        server = self._server or self.open()
+        server, blow = self._server or self.open(), self._task.blow
         rng = random.Random(f"{self._task.seed} {number}")
-        moment = rng.random() * _STRUCK_WITHIN * statistics.median(self._calm_s)
-        word_seed, blow = rng.getrandbits(64), self._task.blow
-
-        def strike() -> None:
-            time.sleep(moment)
-            server.strike(number, word_seed, blow.size, blow.at, blow.word)
-
-        found = self._run(server, strike)
+        moment_s = rng.random() * _STRUCK_WITHIN * statistics.median(self._calm_s)
+        what = number, rng.getrandbits(64), blow.size, blow.at, blow.word
+        found = self._run(server, threading.Timer(moment_s, server.strike, what))
         if not (found.wrong or found.errors or server.ended or server.killed):
             found.add(self._run(server))
         trial = Trial(number, server.place, server.before, server.word)
