@@ -189,6 +189,9 @@ def test_the_core_reads_images(site: Path) -> None:
     assert alone(site, "--version").stdout == f"wofs {version}\n"
 
 
+@pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is missing or closed"
+)
 def test_the_core_names_the_extra_that_mounting_needs(site: Path, tmp_path: Path) -> None:
     for where in ([], ["-f"]):
         done = alone(site, "mount", *where, IMAGES["default"].packed, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import stat
 import subprocess
@@ -28,6 +29,8 @@ Unpack = Callable[[str], Path]
 NOT_KEPT = {"i", "ct", "bt", "k"}
 """What no copy can keep: inode numbers, the times of inode and birth; blocks are looked at."""
 
+OWNERS_NOT_KEPT = re.compile(r"wofs: \d+ owners? not kept: operation not permitted$")
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -49,6 +52,20 @@ def skip_without_devices(folder: Path, *devices: int) -> None:
             numbers = f"{os.major(device)}:{os.minor(device)}"
             pytest.skip(f"device {numbers} cannot be made in {folder}")
         probe.unlink()
+
+
+def give_to_nobody(folder: Path) -> None:
+    """Let `as_nobody` write there; who is not root is nobody already."""
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+
+
+def complaints(err: str) -> list[str]:
+    """Return the lines said, without the one that tells all but root of owners not kept."""
+    lines = err.replace("\r", "").splitlines()
+    if os.geteuid() != 0:
+        lines = [line for line in lines if not OWNERS_NOT_KEPT.search(line)]
+    return lines
 
 
 def left_over(folder: Path) -> list[Path]:
@@ -177,7 +194,9 @@ def test_nothing_is_replaced_unless_told_to(wofs: Run, image: Unpack, out: Path)
     assert (out / "one").read_text() == elsewhere.read_text().replace("precious", "mine")
     done = wofs("cp", "-f", path, *sources, out)
     assert done.code == 1
-    assert done.err == f"wofs: /files/several: cannot write {out}/several: is a directory\n"
+    assert complaints(done.err) == [
+        f"wofs: /files/several: cannot write {out}/several: is a directory"
+    ]
     assert elsewhere.read_text() == "precious"
     assert (out / "one").read_bytes() == b"o"
     assert not (out / "empty").is_symlink()
@@ -245,7 +264,7 @@ def test_deep_trees_need_few_descriptors(image: Unpack, out: Path) -> None:
         [*WOFS, "cp", "-r", image("default"), "/dirs/deep", out],
         preexec_fn=few, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, [])
     bottom = next(out.rglob("23"))
     assert bottom.read_text() == "bottom\n"
     with library.open(image("default")) as fs:
@@ -293,7 +312,7 @@ def test_a_damaged_file_is_not_copied_in_part(wofs: Run, image: Unpack, out: Pat
     done = wofs("cp", "-r", path, "/files", out)
     with library.open(path) as fs:
         expected = {p.name for p in fs.path("/files").iterdir()} - {"several"}
-    assert (done.code, done.err.count("\n")) == (4, 1)
+    assert (done.code, len(complaints(done.err))) == (4, 1)
     assert {p.name for p in out.iterdir()} == expected
 
 
@@ -320,7 +339,7 @@ def test_a_damaged_inode_costs_itself(wofs: Run, image: Unpack, out: Path) -> No
     path = out.parent / "disk.img"
     path.write_bytes(edited.data)
     done = wofs("cp", "-r", path, "/dirs/sf", out)
-    assert (done.code, done.err.count("\n")) == (4, 1)
+    assert (done.code, len(complaints(done.err))) == (4, 1)
     assert sorted(p.name for p in out.iterdir()) == ["f00000__", "f00002__"]
 
 
@@ -365,11 +384,11 @@ def test_a_full_disk_leaves_nothing_half_written(image: Unpack, tmp_path: Path) 
 def test_a_user_is_told_what_is_not_kept(image: Unpack, out: Path) -> None:
     out.mkdir()
     skip_without_devices(out, 0)
-    os.chown(out, NOBODY, NOBODY)
+    give_to_nobody(out)
     done = as_nobody(image("default"), out, "cp", "-r", "IMAGE", "/special", "/attrs", "copy")
     assert (done.code, done.err.count("\n")) == (2, 1)  # there is no directory `copy`
     (out / "copy").mkdir()
-    os.chown(out / "copy", NOBODY, NOBODY)
+    give_to_nobody(out / "copy")
     done = as_nobody(image("default"), out, "cp", "-r", "IMAGE", "/special", "/attrs", "copy")
     lines = done.err.splitlines()
     assert done.code == 1
@@ -381,7 +400,7 @@ def test_a_user_is_told_what_is_not_kept(image: Unpack, out: Path) -> None:
     assert "wofs: 4 set-id bits not kept: its owner or group was not kept" in lines
     assert any("extended attributes not kept: operation not permitted" in ln for ln in lines)
     copies = {p.name: p.lstat() for p in (out / "copy" / "special").iterdir()}
-    assert {st.st_uid for st in copies.values()} == {NOBODY}
+    assert {st.st_uid for st in copies.values()} == {os.geteuid() or NOBODY}
     assert stat.S_IMODE(copies["mode7777"].st_mode) == 0o1777
     assert stat.S_IMODE(copies["mode4755"].st_mode) == 0o755
     assert stat.S_IMODE(copies["mode0000"].st_mode) == 0
@@ -392,7 +411,7 @@ def test_a_user_is_told_what_is_not_kept(image: Unpack, out: Path) -> None:
 
 def test_a_user_loses_nothing_of_what_he_may_keep(image: Unpack, out: Path) -> None:
     out.mkdir()
-    os.chown(out, NOBODY, NOBODY)
+    give_to_nobody(out)
     done = as_nobody(image("default"), out, "cp", "-r", "IMAGE", "/times", "/dirs/sf", ".")
     assert done.code == 0
     assert done.err.count("\n") <= 2  # owners; times that this disk's format cannot hold
@@ -421,11 +440,12 @@ def test_a_bar_is_for_terminals(image: Unpack, out: Path) -> None:
     done, shown = terminal("cp", "-r", image("default"), "/files", out)
     assert done.code == 0
     assert b"MiB" in shown or b"KiB" in shown
-    assert shown.rstrip().endswith((b"\x1b[2K", b"\x1b[?25h"))  # gone at the end
+    gone = (shown if os.geteuid() == 0 else shown[: shown.rfind(b"wofs: ")]).rstrip()
+    assert gone.endswith((b"\x1b[2K", b"\x1b[?25h"))  # the bar, at the end
     quiet, silence = terminal("cp", "-q", "-r", image("default"), "/files", out / "quiet")
-    assert (quiet.code, silence) == (0, b"")
+    assert (quiet.code, complaints(silence.decode())) == (0, [])
     piped = child("cp", "-r", image("default"), "/files", out / "piped")
-    assert (piped.code, piped.out, piped.err) == (0, b"", "")
+    assert (piped.code, piped.out, complaints(piped.err)) == (0, b"", [])
 
 
 def test_verbose_names_each_copy(wofs: Run, image: Unpack, out: Path) -> None:
@@ -444,7 +464,7 @@ def test_the_image_is_only_read(image: Unpack, out: Path) -> None:
          "cp", "-r", path, "/", out],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, [])
     after = path.stat()
     assert (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
     assert path.read_bytes() == image("empty").read_bytes()
