@@ -104,6 +104,15 @@ def test_a_chosen_strike_gives_the_wrong_answer_it_must(image: Unpack) -> None:
     assert memfd.wrong == 0
 
 
+def test_a_chosen_object_alone_is_struck(image: Unpack) -> None:
+    path = str(image(NAME))
+    task = prepare(path, "find", 3, MANIFEST, blow_at(path, "agi[0]"))
+    (found,) = campaign(task, ["memfd"], 4)
+    assert found.outcomes == {"named": 4}
+    assert len({trial.place for trial in found.trials}) > 1
+    assert all("agi[0]" in trial.place for trial in found.trials)
+
+
 def test_the_same_seed_strikes_the_same(image: Unpack) -> None:
     task = prepare(str(image(NAME)), "find", 11, MANIFEST)
     one, two = campaign(task, ["memfd", "none"], 3)
@@ -155,8 +164,9 @@ def test_a_server_that_hangs_is_an_outcome_and_ends(image: Unpack) -> None:
 
 def test_what_is_not_there_is_a_line(image: Unpack) -> None:
     path = str(image(NAME))
-    with pytest.raises(RuntimeError, match="no such field"):
-        blow_at(path, "options.paper")
+    for wrong in ("options.paper", "paper", "options=1"):
+        with pytest.raises(RuntimeError, match="no such object or field"):
+            blow_at(path, wrong)
     with pytest.raises(RuntimeError, match="that fits 1 bytes"):
         blow_at(path, "geometry.blocklog=256")
     with pytest.raises(RuntimeError, match="no slab backend is called 'paper'"):

@@ -152,6 +152,7 @@ def fields(
 @command.command(
     "straywrite",
     epilog="\b\nExamples:\n  wofs demo straywrite --html strikes.html\n"
+    "  wofs demo straywrite --at options.uid=4242       every owner wrong, and nobody notices\n"
     "  wofs demo straywrite --image disk.img --workload find --writes 300 -b none,memfd",
 )
 @click.option(
@@ -178,8 +179,9 @@ def fields(
 @click.option(
     "--at",
     "target",
-    metavar="OBJECT.FIELD[=VALUE]",
-    help="Strike there instead of at random, e.g. options.uid=4242 (names: `wofs slab IMAGE`).",
+    metavar="OBJECT[.FIELD[=VALUE]]",
+    help="Strike there instead of anywhere: an object (geometry), a field (agi[0].root), a value "
+    "of your choice (options.uid=4242). `wofs slab IMAGE` shows them.",
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option(
@@ -222,6 +224,8 @@ def straywrite(
     """
     if image is None:
         raise click.UsageError("no image is beside this installation: give one by --image")
+    if html:
+        Path(html).touch()  # that it cannot be written must not come out in the end
     title = f"{workload} on {', '.join(backends)}"
     try:
         blow = straywrite_demo.Blow(int(word))

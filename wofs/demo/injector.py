@@ -1,11 +1,11 @@
 """Serve an image and, on demand, store a random word at a random place of its metadata's memory.
 
-`python -m wofs.demo.injector IMAGE DIRECTORY BACKEND`: says `mounted` in a JSON line, then does
-what each JSON line on its standard input wants, and says so: `{"forget": NAMES}` has the kernel
-drop all it keeps of the mount, so that it asks anew; `{"strike": SEED, "bytes": N}` stores a word
-of N bytes, with `"at": FIELD` there and with `"word": HEX` just that. The serving code is the
-product's, unchanged; only the attack is here. When its input ends, so does the server: nothing
-stays mounted if the demonstration is killed.
+`python -m wofs.demo.injector IMAGE DIRECTORY BACKEND [AT]`: says `mounted` in a JSON line, then
+does what each JSON line on its standard input wants, and says so: `{"forget": NAMES}` has the
+kernel drop all it keeps of the mount, so that it asks anew; `{"strike": SEED, "bytes": N}` stores
+N random bytes, with `"word": HEX` those: anywhere in the objects, or in the object or field AT.
+The serving code is the product's, unchanged; only the attack is here. When its input ends, so
+does the server: nothing stays mounted if the demonstration is killed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pyfuse3
 
@@ -27,7 +28,9 @@ from wofs.demo.struck import live_mount
 from wofs.device import open_device
 from wofs.errors import WofsError
 from wofs.fuse.session import serve
-from wofs.slab import Arena, Site, _slab
+from wofs.slab import Site, _slab
+from wofs.slab.arena import HEADER_BYTES
+from wofs.xfs.mount import Mount
 from wofs.xfs.options import mount_options
 
 
@@ -36,49 +39,54 @@ def say(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def place(arena: Arena, size: int, rng: random.Random) -> Site:
-    """Choose where `size` bytes go: anywhere in any object, header and paddings included.
+class Target:
+    """Where the stores go; all of it is known before the first, which may spoil names."""
 
-    Every place is as likely as every other.
-    """
-    slots = [
-        (page.address + number * page.slot_bytes, page.slot_bytes)
-        for page in arena.pages()
-        for number, taken in enumerate(page.slots)
-        if taken
-    ]
-    chosen = rng.randrange(sum(slot_bytes - size + 1 for _, slot_bytes in slots))
-    for address, slot_bytes in slots:
-        starts = slot_bytes - size + 1
-        if chosen < starts:
-            return located(arena, address + chosen)
-        chosen -= starts
-    raise AssertionError("beyond all slots")
-
-
-def located(arena: Arena, address: int) -> Site:
-    """Return what lies at an address of the arena."""
-    site = arena.locate(address)
-    assert site is not None
-    return site
-
-
-def strike(seed: int, size: int, at: str = "", chosen: str = "") -> None:
-    """Store `size` bytes; say before what goes where, and when, and afterwards that it did.
-
-    At random places and of random value, unless the field `at` or the bytes (hex) are given. The
-    time is that of CLOCK_MONOTONIC, which all processes share.
-    """
-    rng, mounted = random.Random(seed), live_mount()
-    site = place(mounted.arena, size, rng)
-    if at:
+    def __init__(self, mounted: Mount, at: str) -> None:
+        """Take aim at the memory of all objects, of the one called `at`, or at a field."""
+        self._arena = mounted.arena
         name, _, field = at.rpartition(".")
-        address = _slab.address(dict(mounted.structures())[name], field)
-        site = located(mounted.arena, address)
-    word = bytes.fromhex(chosen) or rng.randbytes(size)
-    before = ctypes.string_at(site.address, size)
-    say(place=str(site), before=before.hex(), word=word.hex(), at=time.monotonic())
-    ctypes.memmove(site.address, word, size)
+        self._field = _slab.address(dict(mounted.structures())[name], field) if name else 0
+        self._slots = []
+        for page in self._arena.pages():
+            for slot in (number for number, taken in enumerate(page.slots) if taken):
+                address = page.address + slot * page.slot_bytes
+                owner = self._located(address + HEADER_BYTES).name
+                if at in ("", owner, f"{owner}.{field}"):
+                    self._slots.append((address, page.slot_bytes, owner))
+
+    def _located(self, address: int) -> Site:
+        site = self._arena.locate(address)
+        assert site is not None
+        return site
+
+    def choose(self, size: int, rng: random.Random) -> tuple[int, str]:
+        """Return the address where `size` bytes go, and what lies there.
+
+        Every place in the objects, headers and paddings included, is as likely as every other.
+        """
+        starts = [slot_bytes - size + 1 for _, slot_bytes, _ in self._slots]
+        chosen, number = rng.randrange(sum(starts)), 0
+        while chosen >= starts[number]:
+            chosen -= starts[number]
+            number += 1
+        address, _, owner = self._slots[number]
+        site = self._located(self._field or address + chosen)
+        spoiled = site.name != owner
+        return site.address, f"{owner}, spoiled before" if spoiled else str(site)
+
+
+def strike(target: Target, wanted: dict[str, Any]) -> None:
+    """Store bytes; say before what goes where, and when, and afterwards that it did.
+
+    The time is that of CLOCK_MONOTONIC, which all processes share.
+    """
+    rng, size = random.Random(wanted["strike"]), wanted["bytes"]
+    address, place = target.choose(size, rng)
+    word = bytes.fromhex(wanted["word"]) or rng.randbytes(size)
+    before = ctypes.string_at(address, size)
+    say(place=place, before=before.hex(), word=word.hex(), at=time.monotonic())
+    ctypes.memmove(address, word, size)
     say(landed=True)
 
 
@@ -92,25 +100,26 @@ def forget(names: list[str]) -> None:
     say(forgotten=True)
 
 
-def obey() -> None:
+def obey(at: str) -> None:
     """Do what is wanted, line by line; end the server with the input."""
     try:
+        target = Target(live_mount(), at)
+        say(mounted=True)
         for line in sys.stdin:
             wanted = json.loads(line)
             if "strike" in wanted:
-                strike(wanted["strike"], wanted["bytes"], wanted["at"], wanted["word"])
+                strike(target, wanted)
             else:
                 forget(wanted["forget"])
     finally:  # a failure of ours too: without us nothing is struck any more
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(image: str, directory: str, backend: str) -> None:
+def main(image: str, directory: str, backend: str, at: str = "") -> None:
     """Serve and obey."""
 
     def ready() -> None:
-        say(mounted=True)
-        threading.Thread(target=obey, name="stray", daemon=True).start()
+        threading.Thread(target=obey, args=(at,), name="stray", daemon=True).start()
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # hundreds of cores would help nobody
     kernel = {"ro", "default_permissions", "subtype=wofs", "fsname=struck"}

@@ -200,11 +200,11 @@ def _kinds(tallies: Sequence[Tally]) -> str:
 def page(image: str, task: Task, tallies: Sequence[Tally]) -> str:
     """Return the page about what was found of an image, by its name."""
     first = tallies[0]
-    where = task.blow.at or "a random place of the mount structures"
+    where = task.blow.at or "the mount structures"
     subtitle = (
         f"{image}, workload {task.workload}: {first.strikes:,} strikes for each kind of memory, "
-        f"each of {task.blow.size} bytes at {where} of a serving process, at a random moment "
-        f"(seed {task.seed})"
+        f"each of {task.blow.size} bytes into {where} of a serving process, at a random place and "
+        f"moment (seed {task.seed})"
     )
     how = (
         f"Truth: {task.truth.judge}. Strike n of every memory is the same: place, bytes, moment. "

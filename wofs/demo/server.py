@@ -83,10 +83,17 @@ class Server:
             self._send({"forget": [name.hex() for name in names]})
             return self._heard.wait_for(lambda: self._forgotten or self.ended, PATIENCE_S)
 
-    def strike(self, number: int, seed: int, size: int, at: str, word: str) -> None:
+    def strike(self, number: int, seed: int, size: int, word: str) -> None:
         """Have it struck as `wofs.demo.injector` says; `settle` waits for what becomes of it."""
-        self.landed, self._number = False, number
-        self._send({"strike": seed, "bytes": size, "at": at, "word": word})
+        with self._heard:
+            self.landed, self._number = False, number
+            self.place = self.before = self.word = ""
+        self._send({"strike": seed, "bytes": size, "word": word})
+
+    def seconds_since(self, number: int) -> float | None:
+        """Return the time from a strike to the end of the process; None if it never came."""
+        struck_at = self.struck.get(number)
+        return None if struck_at is None else round(self.silent_at - struck_at, 4)
 
     def settle(self) -> None:
         """Wait until the strike has landed or ended the process, or the process hangs."""
@@ -140,8 +147,10 @@ class Server:
 
 
 @contextmanager
-def served(image: str, backend: str) -> Iterator[Server]:
+def served(image: str, backend: str, at: str = "") -> Iterator[Server]:
     """Serve an image for the time of the block; nothing stays mounted and no process runs on.
+
+    What strikes it goes anywhere, or to the object or field `at`.
 
     Raises RuntimeError with what the server said where it cannot.
     """
@@ -150,7 +159,7 @@ def served(image: str, backend: str) -> Iterator[Server]:
     ) as said:
         top = Path(folder, "mnt")
         top.mkdir()
-        argv = [sys.executable, "-m", "wofs.demo.injector", image, str(top), backend]
+        argv = [sys.executable, "-m", "wofs.demo.injector", image, str(top), backend, at]
         # A session of its own: an interrupt from the terminal is for us, who then unmount.
         with subprocess.Popen(
             argv,

@@ -114,7 +114,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Blow:
-    """What is stored: `size` bytes, anywhere or `at` a field, at random or `word` (hex)."""
+    """What is stored: `size` bytes, anywhere or `at` an object or field, random or `word` (hex)."""
 
     size: int = WORD_BYTES
     at: str = ""
@@ -122,13 +122,15 @@ class Blow:
 
 
 def blow_at(image: str, target: str, size: int = WORD_BYTES) -> Blow:
-    """Return the blow at OBJECT.FIELD, or of OBJECT.FIELD=VALUE; RuntimeError for no such."""
+    """Return the blow at OBJECT, OBJECT.FIELD or OBJECT.FIELD=VALUE; RuntimeError for no such."""
     name, has_value, value = target.partition("=")
     mounted = mount(open_device(image), mount_options(norecovery=True), slab="none")
     found = {place.name: place.size for place in places(mounted, mounted.geo.agcount)}
     mounted.close()
+    if any(field.startswith(f"{target}.") for field in found):
+        return Blow(size, target)
     if name not in found:
-        raise RuntimeError(f"{name}: no such field; there are {', '.join(list(found)[:3])} ...")
+        raise RuntimeError(f"{name}: no such object or field; one is {next(iter(found))}")
     size = min(size, found[name])
     if not has_value:
         return Blow(size, name)
@@ -191,7 +193,9 @@ class Series:
     def open(self) -> Server:
         """Mount anew and run undisturbed, timed; RuntimeError if that is not right."""
         self.close()
-        server = self._stack.enter_context(served(self._task.image, self.backend))
+        server = self._stack.enter_context(
+            served(self._task.image, self.backend, self._task.blow.at)
+        )
         self._server = server
         self._mounts += 1
         begun = time.monotonic()
@@ -212,8 +216,7 @@ class Series:
         said = server.text
         for trial in self._unnoticed:
             if CHANGED in said:
-                trial.noticed = NOTICED[1]
-                trial.noticed_s = round(server.silent_at - server.struck[trial.number], 4)
+                trial.noticed, trial.noticed_s = NOTICED[1], server.seconds_since(trial.number)
         self._unnoticed = []
 
     def _answers(self, server: Server) -> list[Answer]:
@@ -251,7 +254,7 @@ class Series:
         server, blow = self._server or self.open(), self._task.blow
         rng = random.Random(f"{self._task.seed} {number}")
         moment_s = rng.random() * _STRUCK_WITHIN * statistics.median(self._calm_s)
-        what = number, rng.getrandbits(64), blow.size, blow.at, blow.word
+        what = number, rng.getrandbits(64), blow.size, blow.word
         found = self._run(server, threading.Timer(moment_s, server.strike, what))
         if not (found.wrong or found.errors or server.ended or server.killed):
             found.add(self._run(server))
@@ -272,8 +275,7 @@ class Series:
             trial.outcome = "hung"
         elif ended and STRAY in server.text and server.child.returncode == -signal.SIGSEGV:
             trial.report = server.text.strip()
-            trial.noticed = NOTICED[0]
-            trial.noticed_s = round(server.silent_at - server.struck[trial.number], 4)
+            trial.noticed, trial.noticed_s = NOTICED[0], server.seconds_since(trial.number)
             hit = re.search(r"hit +(?:mount_struct )?(.*)\n", server.text)
             named = same_place(hit[1] if hit else "", trial.place)
             trial.outcome = "named" if named else "misnamed"

@@ -29,7 +29,7 @@ PIECE = "piece"
 LOST, EXTRA = "file lost", "file that is not there"
 
 KINDS = {
-    **{"z": "size", "k": "size", "u": "owner", "g": "owner", "t": "type", "m": "mode"},
+    **{"z": "size", "k": "space used", "u": "owner", "g": "owner", "t": "type", "m": "mode"},
     **{"mt": "time", "ct": "time", "h": "data", PIECE: "data", "l": "link target"},
     **{"i": "inode number", "n": "link count", "r": "device", "x": "attributes", NAMES: "names"},
 }
