@@ -73,7 +73,7 @@ def test_json_holds_every_fact(reports: Path) -> None:
     assert first["facts"]["cache"] == "sample, slot 2"
     assert "backend memfd" in first["facts"]["arena"]
     (row,) = [row for row in first["memory"] if row.startswith("> 0x")]
-    assert row.endswith("s[2].first"), "the row of the hit begins with another field"
+    assert row.endswith("s[2].wide"), "the row of the hit begins with the field"
     assert "[ff]" in row
     assert first["c_stack"]
     assert first["python_stack"], "faulthandler's is kept where the report has none"

@@ -206,7 +206,7 @@ def test_a_store_is_named(name: str, column: int) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("overrun_from_neighbour", r"object s\[4\] \(its header\)\n +offset +byte 24 of its he"),
+        ("overrun_from_neighbour", r"object s\[4\] \(its header\)\n +offset +byte 16 of its he"),
         ("header_store", r"object s\[4\] \(its header\)\n +offset +byte 0 of its he"),
         ("past_the_end", r"no object: guard page above the arena, 1 byte outside"),
         ("before_the_start", r"no object: guard page below the arena, 1 byte outside"),

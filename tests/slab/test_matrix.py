@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 EXPECTED = {
-    "first of a page": r"object s\[0\]\.first",
+    "first of all": r"object s\[0\]\.first",
     "middle of a page": r"object s\[\d+\]\.wide",
-    "last of a page": r"object s\[\d+\]\.uuid",
+    "last to begin in a page": r"object s\[\d+\]\.first",
     "a page later": r"object s\[\d+\]\.first",
     "another cache": r"object o\[1\]\.number",
     "a header": r"object s\[1\] \(its header\)",
     "a freed object": r"no object: free object; the nearest below is object s\[\d+\]",
-    "an unused page": r"no object: unused page; the nearest below is object o\[1\]",
+    "unused space": r"no object: unused space; the nearest below is object o\[1\]",
     "the control area": r"no object: control area",
     "the guard below": r"no object: guard page below the arena, \d+ bytes? outside",
     "the guard above": r"no object: guard page above the arena, \d+ bytes? outside",

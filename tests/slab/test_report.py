@@ -176,7 +176,7 @@ def test_the_control_area_is_named() -> None:
     said = crash(
         FILLED
         + "print('before', flush=True)\n"
-        + "store(_slab.address(handles[0], 'first') - 4096)\n"
+        + "store(_slab.address(handles[0], 'first') - 40)\n"
     )
     assert "no object: control area" in said.stderr
 
@@ -185,7 +185,7 @@ def test_a_read_of_a_guard_is_told_from_a_write() -> None:
     said = crash(
         FILLED
         + "print('before', flush=True)\n"
-        + "ctypes.string_at(_slab.address(handles[0], 'first') + 8 * 4096, 1)\n"
+        + "ctypes.string_at(_slab.address(handles[0], 'first') + 20 * 4096, 1)\n"
     )
     assert "guard page above the arena" in said.stderr
     assert ", a read by the code at" in said.stderr

@@ -71,9 +71,9 @@ def test_it_says_what_the_text_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("strike", "members"),
     [
-        ("_slab.stray_store(address - 40, 1)", {"target": "header", "object": "s[4]"}),
-        ("_slab.stray_store(address + 8 * 4096, 1)", {"target": "guard page", "object": None}),
-        ("_slab.stray_store(address + 4096, 1)", {"target": "unused page", "object": "s[8]"}),
+        ("_slab.stray_store(address - 32, 1)", {"target": "header", "object": "s[4]"}),
+        ("_slab.stray_store(address + 20 * 4096, 1)", {"target": "guard page", "object": None}),
+        ("_slab.stray_store(address + 4096, 1)", {"target": "unused space", "object": "s[8]"}),
     ],
 )
 def test_what_is_no_field(tmp_path: Path, strike: str, members: dict[str, object]) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from support.slab import Other, rows
 from support.slab import Sample as Big
 from wofs.slab import Arena, _slab, address_of
+from wofs.slab.arena import HEADER_BYTES
 
 PAGE = mmap.PAGESIZE
 
@@ -46,32 +47,27 @@ def _forged(at: int) -> memoryview:
 def places(arena: Arena) -> dict[str, int]:
     """Fill an arena; return an address of each kind of place."""
     samples = arena.cache(Big)
-    full = samples.init_batch("s", rows(PAGE // 96 + 5))
-    per_page = PAGE // samples.stats().slot_bytes
-    freed = samples.init_once("freed", **{f: getattr(full[0], f) for f in _FIELDS})
-    gone = address_of(freed, "first")
-    samples.free(freed)
+    full = samples.init_batch("s", rows(3 * PAGE // 128))
+    gone = address_of(full[-1], "first")
+    samples.free(full[-1])
     other = arena.cache(Other).init_batch("o", [[1], [2]])
     arena.finish()
     first = address_of(full[0], "first")
-    base = first // PAGE * PAGE
-    end = base + len(arena.pages()) * PAGE
+    later = next(i for i, h in enumerate(full) if address_of(h, "first") // PAGE > first // PAGE)
+    end = max(run.address + run.bytes for run in arena.pages())
     return {
-        "first of a page": first,
-        "middle of a page": address_of(full[per_page // 2], "wide"),
-        "last of a page": address_of(full[per_page - 1], "uuid"),
-        "a page later": address_of(full[per_page], "first"),
+        "first of all": first,
+        "middle of a page": address_of(full[later // 2], "wide"),
+        "last to begin in a page": address_of(full[later - 1], "first"),
+        "a page later": address_of(full[later], "first"),
         "another cache": address_of(other[1], "number"),
-        "a header": address_of(full[1], "first") - 32,
+        "a header": address_of(full[1], "first") - HEADER_BYTES,
         "a freed object": gone,
-        "an unused page": end,
-        "the control area": base - PAGE,
+        "unused space": end,
+        "the control area": first - HEADER_BYTES - 8,
         "the guard below": _edges(arena, first)[0] - 16,
         "the guard above": _edges(arena, first)[1],
     }
-
-
-_FIELDS = tuple(f.name for f in Big.spec.fields)
 
 
 def _edges(arena: Arena, address: int) -> tuple[int, int]:

@@ -51,7 +51,7 @@ def init_once(f: Fuzzer) -> None:
         if not arena.sealed:
             raise
     except SlabFull:
-        if arena.has_slot(number) or arena.has_page():
+        if arena.has_room(number):
             raise
     else:
         if arena.sealed:
@@ -94,22 +94,25 @@ def init_batch(f: Fuzzer) -> None:
     number, count = f.rng.randrange(len(arena.caches)), f.rng.choice((0, 1, 3, 30, 90))
     layout = arena.caches[number]
     rows = [f.rng.randbytes(layout.size) for _ in range(count)]
-    pages = -(-count // arena.per_page(number))
+    arena.runs()
+    room = arena.end - arena.top
     try:
-        first, serial, per_page, stride = arena.raw.init_batch(number, "b", b"".join(rows))
+        first, serial, per_run, run_bytes, stride = arena.raw.init_batch(
+            number, "b", b"".join(rows)
+        )
     except SlabFinished:
         if not arena.sealed:
             raise
         return
     except SlabFull:
-        if pages <= arena.fresh_pages():
+        if arena.batch_bytes(number, count) <= room:
             raise
         return
-    if (per_page, stride) != (arena.per_page(number), layout.stride):
-        raise Wrong(f"a batch of {per_page} a page, {stride} apart")
+    if stride != layout.stride or run_bytes != arena.batch_bytes(number, per_run):
+        raise Wrong(f"a batch of {per_run} in {run_bytes} bytes, {stride} apart")
     for index, data in enumerate(rows):
-        page, slot = divmod(index, per_page)
-        place = (first + page * f.page + slot * stride, serial + index)
+        run, slot = divmod(index, per_run)
+        place = (first + run * run_bytes + slot * stride, serial + index)
         f.publish(arena, number, data, f"b[{index}]", place)
     f.last_serial = max(f.last_serial, serial + count - 1)
 
@@ -172,7 +175,9 @@ def handle(f: Fuzzer) -> None:
     other = f.layout()
     kind = f.rng.choice((life.layout.type, other.type, *odd.THINGS))
     number = f.number(f.rng.choice((life.layout.id, other.id)))
-    offset = f.number(f.rng.choice((life.offset, life.offset + 16, life.offset % f.page, -16)))
+    offset = f.number(
+        f.rng.choice((life.offset, life.offset + 16, life.offset + 8, life.offset % f.page, -16))
+    )
     serial = f.number(f.rng.choice((life.serial, life.serial + 1, 0)))
     try:
         made = make(kind, number, offset, serial)
@@ -231,12 +236,12 @@ def locate(f: Fuzzer) -> None:
     ask: Callable[[object], object] = arena.raw.locate  # type: ignore[assignment]
     start = arena.raw.page_map()[0]
     for _ in range(5):
-        at = f.number(start + f.rng.randrange(-f.page, (arena.pages + 1) * f.page))
+        at = f.number(start + f.rng.randrange(-f.page, arena.end + f.page))
         try:
             site = ask(at)
         except (*BAD_ARGUMENT, StaleHandle):
             continue
-        inside = arena.open and start <= odd.value(at) < start + arena.pages * f.page
+        inside = arena.open and start <= odd.value(at) < start + arena.view_bytes
         if inside != (site is not None):
             raise Wrong(f"{at!r} is located at {site}")
 

@@ -269,7 +269,7 @@ def new_layout(f: Fuzzer) -> None:
     """Publish a record type."""
     if len(f.layouts) >= MOST_LAYOUTS:
         return
-    size = f.rng.choice((1, 2, 8, 24, 100, 400, 1500, f.page - 32, f.page - 31, 65_535))
+    size = f.rng.choice((1, 2, 8, 24, 100, 400, 1500, f.page - 24, f.page - 23, 65_535))
     fields, name = fields_of(f, size), f"t{len(f.layouts)}"
     number, kind = _slab.layout(name, size, fields, f"fuzz.{name}")
     f.layouts.append(Layout(number, kind, name, size, fields))

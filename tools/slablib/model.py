@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from wofs.slab import _slab
 
-HEADER_BYTES, ALIGNMENT = 32, 16
+HEADER_BYTES, ALIGNMENT, UNIT, NAME_BYTES = 24, 8, 128, 32 << 10
 
 
 class Wrong(AssertionError):
@@ -59,9 +59,24 @@ class Life:
                 raise Wrong(f"{self.name}.{name} is {found!r}, published was {wanted!r}")
 
 
+@dataclass(frozen=True)
+class Run:
+    """A stretch of memory that a cache has, as the arena tells of it."""
+
+    start: int
+    bytes: int
+    cache: int
+    slots: tuple[bool, ...]
+
+
+def units(size: int) -> int:
+    """Return how many bytes whole units take that hold so many."""
+    return -(-size // UNIT) * UNIT
+
+
 @dataclass(eq=False)
 class Arena:
-    """An arena: `pages` of objects, `control` before them."""
+    """An arena: objects from `start` to `end`; `top` is where no run has been yet."""
 
     raw: _slab.Arena
     backend: str
@@ -70,56 +85,72 @@ class Arena:
     sealed: bool = False
     caches: list[Layout] = field(default_factory=list)
     alive: list[Life] = field(default_factory=list)
-    owners: dict[int, int] = field(default_factory=dict)  # page: cache
-    next_page: int = 0
-    pages: int = 0
-    control: int = 0
+    start: int = 0
+    end: int = 0
+    top: int = 0
 
     def __post_init__(self) -> None:
-        backend, sealed, _, self.pages, self.control, self.next_page = self.raw.state()
-        if sealed or self.backend not in ("auto", backend) or self.next_page != self.control:
+        backend, sealed, _, _, used, self.start, self.end = self.raw.state()
+        if sealed or self.backend not in ("auto", backend) or used:
             raise Wrong(f"a new arena says of itself {self.raw.state()}")
-        self.backend = backend
+        self.backend, self.top = backend, self.start
 
-    def per_page(self, cache: int) -> int:
-        """Slots of a page."""
-        return self.page_bytes // self.caches[cache].stride
+    @property
+    def view_bytes(self) -> int:
+        """Bytes of all of it: names that do not fit before the objects have room behind them."""
+        return self.end + -(-(NAME_BYTES - UNIT) // self.page_bytes) * self.page_bytes
 
-    def used(self, page: int) -> int:
-        """Objects in a page."""
-        return sum(life.offset // self.page_bytes == page for life in self.alive)
+    def runs(self) -> list[Run]:
+        """Return what the arena has given to caches, in the order of addresses; Wrong if two meet.
 
-    def has_slot(self, cache: int) -> bool:
-        """Whether one more object fits a page that the cache has."""
-        most = self.per_page(cache)
-        return any(self.used(p) < most for p, owner in self.owners.items() if owner == cache)
+        `top` follows from here.
+        """
+        told = [Run(*run[:3], tuple(map(bool, run[3]))) for run in self.raw.page_map()[1]]
+        told.sort(key=lambda run: run.start)
+        at = self.start
+        for run in told:
+            stride = self.caches[run.cache].stride
+            if run.start < at or run.start % UNIT or run.bytes % UNIT:
+                raise Wrong(f"{run} begins before {at} or between units")
+            if len(run.slots) != run.bytes // stride or run.bytes >= len(run.slots) * stride + UNIT:
+                raise Wrong(f"{run} is not what its slots need")
+            if run.bytes > max(units(self.page_bytes), units(stride)):
+                raise Wrong(f"{run} is longer than a page")
+            at = run.start + run.bytes
+        if at > self.end:
+            raise Wrong(f"a run ends at {at}, the arena at {self.end}")
+        self.top = max(self.top, at)
+        return told
 
-    def has_page(self) -> bool:
-        """Whether a page belongs to nobody."""
-        return len(self.owners) < self.pages - self.control
+    def has_room(self, cache: int) -> bool:
+        """Whether one more object of a cache fits: into a run it has, or between runs."""
+        runs, need = self.runs(), units(self.caches[cache].stride)
+        if any(run.cache == cache and not all(run.slots) for run in runs):
+            return True
+        ends = [self.start, *(run.start + run.bytes for run in runs)]
+        starts = [*(run.start for run in runs), self.top]
+        gaps = [start - end for end, start in zip(ends, starts, strict=True)]
+        return max(*gaps, self.end - self.top) >= need
 
-    def fresh_pages(self) -> int:
-        """Pages that never belonged to anybody."""
-        return self.pages - self.next_page
+    def batch_bytes(self, cache: int, count: int) -> int:
+        """Bytes that a batch takes: runs of the number of slots that fills units best."""
+        stride = self.caches[cache].stride
+        slots = range(1, max(1, self.page_bytes // stride) + 1)
+        best = max(slots, key=lambda n: (n * stride / units(n * stride), n))
+        full, rest = divmod(count, best)
+        return full * units(best * stride) + units(rest * stride)
 
     def added(self, life: Life) -> None:
         """Take an object in; Wrong if another one lies there."""
-        page, start = divmod(life.offset, self.page_bytes)
-        if not self.control <= page < self.pages or start % life.layout.stride:
-            raise Wrong(f"{life.name} at {life.offset} is outside the pages or between slots")
-        if self.owners.setdefault(page, life.cache) != life.cache:
-            raise Wrong(f"{life.name} lies in a page of cache {self.owners[page]}")
         if any(other.offset == life.offset for other in self.alive):
             raise Wrong(f"{life.name} lies where another object is")
-        self.next_page = max(self.next_page, page + 1)
         self.alive.append(life)
+        if life.offset + life.layout.stride > self.top:
+            self.runs()
 
     def freed(self, life: Life) -> None:
-        """Take an object out, and its page back if that empties it."""
+        """Take an object out."""
         self.alive.remove(life)
-        page = life.offset // self.page_bytes
-        if not self.used(page):
-            del self.owners[page]
 
     def viewed(self) -> bool:
         """Whether a buffer of an object is out."""
@@ -130,18 +161,19 @@ class Arena:
         if self.raw.verify():
             raise Wrong(f"verify says {self.raw.verify()}")
         self.raw.enforce()
-        told = {page: (cache, list(slots)) for page, cache, slots in self.raw.page_map()[1]}
-        if {page: cache for page, (cache, _) in told.items()} != self.owners:
-            raise Wrong(f"pages are {told}, should be {self.owners}")
-        for page, (cache, slots) in told.items():
-            stride = self.caches[cache].stride
-            taken = {
-                life.offset % self.page_bytes // stride
-                for life in self.alive
-                if life.offset // self.page_bytes == page
+        there = {(life.offset, life.cache) for life in self.alive}
+        told = set()
+        for run in self.runs():
+            if not any(run.slots):
+                raise Wrong(f"{run} is empty and was not given back")
+            stride = self.caches[run.cache].stride
+            told |= {
+                (run.start + slot * stride, run.cache)
+                for slot, taken in enumerate(run.slots)
+                if taken
             }
-            if slots != [int(slot in taken) for slot in range(self.per_page(cache))]:
-                raise Wrong(f"page {page} has {slots}, should have {sorted(taken)}")
+        if told != there:
+            raise Wrong(f"objects are at {sorted(told)}, should be at {sorted(there)}")
         state = self.raw.state()
         if (state[0], bool(state[1])) != (self.backend, self.sealed):
             raise Wrong(f"state is {state}")

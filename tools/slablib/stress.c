@@ -7,6 +7,7 @@
  * Ends with 0 and a line of counts, with 1 and the step at the first difference.
  */
 #define _GNU_SOURCE
+#include "arena.h"
 #include "slab.h"
 
 #include <pthread.h>
@@ -139,9 +140,10 @@ static size_t init_some(worker *self, slab_arena *arena, life *alive, size_t cou
     must(status == SLAB_OK || status == SLAB_FULL, "init_batch failed", self);
     if (status == SLAB_FULL)
         return count;
-    size_t per_page = arena->caches[0].per_page, stride = arena->caches[0].stride;
+    size_t per_run = arena->caches[0].per_run, stride = arena->caches[0].stride;
     for (size_t i = 0; i < number; i++) {
-        size_t offset = first.offset + i / per_page * slab_page() + i % per_page * stride;
+        size_t run = i / per_run * slab_run_bytes(&arena->caches[0]);
+        size_t offset = first.offset + run + i % per_run * stride;
         alive[count++] = (life){{offset, first.serial + i}, (unsigned char)i, 0};
     }
     self->batches++;

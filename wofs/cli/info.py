@@ -99,7 +99,7 @@ def _facts(about: Info) -> Iterator[tuple[str, str]]:
     yield "crc32c by", about.crc
     state = "sealed" if slab.sealed else "open"
     locked = ", locked" if slab.locked else ""
-    pages = f"{slab.pages} pages of objects, {slab.control_pages} of control"
+    pages = f"{slab.pages} pages of objects, {slab.control_bytes} bytes of control"
     yield "memory", f"{slab.backend}, {state}{locked}, {pages}"
 
 

@@ -28,7 +28,7 @@ class Source(Protocol):
         ...
 
     def pages(self) -> list[memory.Json]:
-        """Return its pages."""
+        """Return its runs."""
         ...
 
     def fields(self, name: str) -> list[memory.Json]:
@@ -47,7 +47,7 @@ class Opened:
         return memory.arena(self._mount)
 
     def pages(self) -> list[memory.Json]:
-        """Return its pages."""
+        """Return its runs."""
         return memory.pages(self._mount)
 
     def fields(self, name: str) -> list[memory.Json]:
@@ -69,7 +69,7 @@ class Live:
         return self._ask("arena")[0]
 
     def pages(self) -> list[memory.Json]:
-        """Return its pages."""
+        """Return its runs."""
         return self._ask("pages")
 
     def fields(self, name: str) -> list[memory.Json]:
@@ -96,15 +96,15 @@ def _source(request: Request) -> Iterator[Source]:
 )
 @reads_image
 @click.option("--object", "name", help="Show one object: fields, values, addresses.")
-@click.option("--svg", type=click.Path(dir_okay=False), help="Draw the pages into this file.")
-@click.option("--stats", is_flag=True, help="Bytes used, free and wasted, by cache and page.")
-@click.option("--all", "every", is_flag=True, help=f"All pages, not only the first {_PAGES_SHOWN}.")
+@click.option("--svg", type=click.Path(dir_okay=False), help="Draw the runs into this file.")
+@click.option("--stats", is_flag=True, help="Bytes used, free and wasted, by cache and run.")
+@click.option("--all", "every", is_flag=True, help=f"All runs, not only the first {_PAGES_SHOWN}.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help='One JSON object for the arena ("object": "arena"), then one for each page; with '
-    "--object one for each field, with --stats one for each cache and page, then the total.",
+    help='One JSON object for the arena ("object": "arena"), then one for each run (page); with '
+    "--object one for each field, with --stats one for each cache and run, then the total.",
 )
 def command(
     request: Request, name: str | None, svg: str | None, stats: bool, every: bool, as_json: bool
@@ -113,10 +113,11 @@ def command(
 
     An image is mounted in this process for the time. Of a mount point the serving process is
     asked, which answers root and its own user; values and addresses are those of now and there.
-    Each page belongs to one cache, objects of one type; a mark stands for a slot.
+    Each line is a run: a stretch of memory that belongs to one cache, objects of one type; a mark
+    stands for a slot. Several runs may share a page.
 
     With --stats, `used` are bytes of objects, `free` those of slots that hold none, `wasted` the
-    rest of the pages (headers, alignment, their ends), `empty` the share that is not used.
+    rest of the runs (headers, alignment, their ends), `empty` the share that is not used.
     """
     with _source(request) as source:
         if svg:
@@ -151,13 +152,13 @@ def _write_object(request: Request, source: Source, name: str, as_json: bool) ->
 
 
 def _write_map(request: Request, source: Source, every: bool) -> None:
-    """Write the caches and the map of pages."""
+    """Write the caches and the map of runs."""
     out, arena, pages = request.out, source.arena(), source.pages()
     state = "sealed" if arena["sealed"] else "open"
     locked = ", locked" if arena["locked"] else ""
     out.line(
         f"{arena['image']}: backend {arena['backend']}, {state}{locked}, "
-        f"{arena['pages']} pages of objects, {arena['control_pages']} of control"
+        f"{arena['pages']} pages of objects, {arena['control_bytes']} bytes of control"
     )
     out.line("")
     out.table(

@@ -1,4 +1,4 @@
-"""Pictures of an arena's pages: for a terminal, and as SVG."""
+"""Pictures of an arena's runs: for a terminal, and as SVG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FREE = "#eeeeee"
 
 
 def lines(pages: Sequence[Json], marks: tuple[str, str]) -> Iterator[str]:
-    """Yield a line a page: number, address, cache, its slots as taken or free `marks`."""
+    """Yield a line a run: page, address, cache, its slots as taken or free `marks`."""
     taken, free = marks
     width = max((len(page["cache"]) for page in pages), default=0)
     for page in pages:

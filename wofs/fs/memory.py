@@ -17,7 +17,7 @@ def arena(mount: Mount) -> Json:
 
 
 def pages(mount: Mount) -> list[Json]:
-    """Return every page of objects (`PageMap`), in the order of addresses."""
+    """Return every run of objects (`PageMap`), in the order of addresses."""
     return [{"object": "page", **asdict(page)} for page in mount.arena.pages()]
 
 

@@ -20,8 +20,8 @@ from wofs.slab.layout import Layout, Row, layout_of
 
 R = TypeVar("R", bound=Record)
 PAGE = mmap.PAGESIZE
-HEADER_BYTES = 32
-"""What stands before each object: cookie, serial, name, cache, size."""
+HEADER_BYTES = 24
+"""What stands before each object: cookie, serial, size, number, name, cache."""
 
 BACKENDS = ("memfd", "shared", "mprotect", "alias", "pkey", "pool", "none")
 """`auto` takes the first of the first three that the machine grants. The others are for
@@ -33,7 +33,8 @@ class CacheStats:
     """What one cache holds.
 
     `object_bytes` is one object without its header, `slot_bytes` with it; `bytes_used` are
-    those of the fields and paddings of all objects, `bytes_wasted` the rest of the pages.
+    those of the fields and paddings of all objects, `bytes_wasted` the rest of its runs. `pages`
+    are those its runs lie in, which runs of other caches may share.
     """
 
     name: str
@@ -49,33 +50,37 @@ class CacheStats:
 class ArenaStats:
     """What an arena holds: its backend, whether it is sealed and locked, its caches.
 
-    `pages` are those of objects, `control_pages` those that say where they are.
+    `pages` are those with objects in them; `control_bytes` what says where these are.
     """
 
     backend: str
     sealed: bool
     locked: bool
     pages: int
-    control_pages: int
+    control_bytes: int
     caches: tuple[CacheStats, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PageMap:
-    """One page of objects: its number, its address, its cache, and which slots hold one."""
+    """One run of objects of a cache: the page and address it begins at, and which slots hold one.
+
+    A page may hold several runs, and a run may go on in the next page.
+    """
 
     page: int
     address: int
     cache: str
     slot_bytes: int
     slots: tuple[bool, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """What lies at an address of an arena.
 
-    `what` is "object", "header", "padding", "free object", "end of a page", "unused page" or
+    `what` is "object", "header", "padding", "free object", "end of a run", "unused space" or
     "control area"; `name` the object (where there is none, the nearest below), `byte` the
     offset within it (negative in its header).
     """
@@ -99,12 +104,12 @@ class Handles(Sequence[R], Generic[R]):
     """The handles of a batch, made when asked for."""
 
     def __init__(
-        self, arena: _slab.Arena, layout: Layout, count: int, place: tuple[int, int, int, int]
+        self, arena: _slab.Arena, layout: Layout, count: int, place: tuple[int, int, int, int, int]
     ) -> None:
         self._arena = arena
         self._layout = layout
         self._count = count
-        self._offset, self._serial, self._per_page, self._stride = place
+        self._offset, self._serial, self._per_run, self._run_bytes, self._stride = place
 
     def __len__(self) -> int:
         return self._count
@@ -119,8 +124,8 @@ class Handles(Sequence[R], Generic[R]):
         if not -self._count <= index < self._count:
             raise IndexError(index)
         number = index % self._count
-        page, slot = divmod(number, self._per_page)
-        offset = self._offset + page * PAGE + slot * self._stride
+        run, slot = divmod(number, self._per_run)
+        offset = self._offset + run * self._run_bytes + slot * self._stride
         layout = self._layout
         handle = self._arena.handle(layout.type, layout.id, offset, self._serial + number)
         return cast(R, handle)
@@ -179,10 +184,10 @@ class Cache(Generic[R]):
 
     def stats(self) -> CacheStats:
         """Return what the cache holds."""
-        objects, _, pages, _, stride = self._arena.cache_state(self._number)
+        objects, _, pages, held, stride = self._arena.cache_state(self._number)
         used = objects * self._layout.size
         return CacheStats(
-            self._spec.name, objects, self._layout.size, stride, pages, used, pages * PAGE - used
+            self._spec.name, objects, self._layout.size, stride, pages, used, held - used
         )
 
 
@@ -246,26 +251,27 @@ class Arena:
 
     def stats(self) -> ArenaStats:
         """Return what the arena holds. Raises StaleHandle once it is closed."""
-        backend, sealed, locked, _, control, used = self._raw.state()
+        backend, sealed, locked, control, pages, _, _ = self._raw.state()
         caches = tuple(cache.stats() for cache in self._caches.values())
-        return ArenaStats(backend, bool(sealed), bool(locked), used - control, control, caches)
+        return ArenaStats(backend, bool(sealed), bool(locked), pages, control, caches)
 
     def pages(self) -> list[PageMap]:
-        """Return the pages of objects in the order of their addresses."""
+        """Return the runs of objects in the order of their addresses."""
         caches = [cache.stats() for cache in self._caches.values()]
         view, found = self._raw.page_map()
         return sorted(
             (
                 PageMap(
-                    page,
-                    view + page * PAGE,
+                    offset // PAGE,
+                    view + offset,
                     caches[number].name,
                     caches[number].slot_bytes,
                     tuple(map(bool, slots)),
+                    size,
                 )
-                for page, number, slots in found
+                for offset, size, number, slots in found
             ),
-            key=lambda item: item.page,
+            key=lambda item: item.address,
         )
 
     def objects(self) -> Iterator[Site]:

@@ -1,6 +1,7 @@
 /* The Python type of arenas. */
 #include "python.h"
 
+#include "arena.h"
 #include "report.h"
 
 #include <stddef.h>
@@ -68,9 +69,9 @@ static void arena_dealloc(PyObject *self) {
 static int any_exports(const slab_arena *arena) {
     for (uint32_t c = 0; c < arena->ncaches; c++) {
         const slab_cache *cache = &arena->caches[c];
-        for (size_t p = 0; p < cache->npages; p++)
-            for (size_t s = 0; s < cache->per_page; s++)
-                if (arena->books[cache->pages[p]]->exports[s])
+        for (size_t r = 0; r < cache->nruns; r++)
+            for (size_t s = 0; s < cache->runs[r]->slots; s++)
+                if (cache->runs[r]->exports[s])
                     return 1;
     }
     return 0;
@@ -137,7 +138,8 @@ static PyObject *arena_init_once(PyObject *self, PyObject *args) {
     return Py_BuildValue("(nK)", (Py_ssize_t)place.offset, (unsigned long long)place.serial);
 }
 
-/* init_batch(cache, prefix, data) -> (first offset, first serial, slots a page, stride) */
+/* init_batch(cache, prefix, data) -> (first offset, first serial, slots of a run, bytes from a run
+ * to the next, from a slot to the next) */
 static PyObject *arena_init_batch(PyObject *self, PyObject *args) {
     contents given;
     slab_place place;
@@ -150,8 +152,9 @@ static PyObject *arena_init_batch(PyObject *self, PyObject *args) {
                                           given.data, &place);
     if (status != SLAB_OK)
         return slab_raise(status);
-    return Py_BuildValue("(nKII)", (Py_ssize_t)place.offset, (unsigned long long)place.serial,
-                         given.cache->per_page, given.cache->stride);
+    return Py_BuildValue("(nKInI)", (Py_ssize_t)place.offset, (unsigned long long)place.serial,
+                         given.cache->per_run, (Py_ssize_t)slab_run_bytes(given.cache),
+                         given.cache->stride);
 }
 
 /* handle(type, layout, offset, serial): of an object that is there, of that layout. */
@@ -167,9 +170,9 @@ static PyObject *arena_handle(PyObject *self, PyObject *args) {
         return slab_raise(SLAB_STALE);
     if (!slab_is_type_of(type, (size_t)layout))
         return PyErr_Format(PyExc_TypeError, "%s is not the type of that layout", type->tp_name);
-    size_t first = (size_t)arena->control_pages * slab_page();
-    if (offset < 0 || (size_t)offset < first || (size_t)offset % 16 ||
-        (size_t)offset > arena->region.size - sizeof(slab_header))
+    size_t first = (size_t)arena->first * SLAB_UNIT, end = (size_t)arena->end * SLAB_UNIT;
+    if (offset < 0 || (size_t)offset < first || (size_t)offset % 8 ||
+        (size_t)offset > end - sizeof(slab_header))
         return slab_raise(SLAB_STALE);
     slab_place place = {(size_t)offset, serial};
     PyObject *handle = slab_handle_new(type, arena, place);
@@ -284,32 +287,51 @@ static PyObject *arena_enforce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-/* state() -> (backend, sealed, locked, pages, control pages, pages used) */
+/* How many pages hold units that belong to a cache; `id`: to that one, SLAB_MAX_CACHES: to any. */
+static unsigned int pages_of(const slab_arena *arena, uint32_t id) {
+    const slab_entry *entry = &slab_registry_view()->arenas[arena->slot];
+    uint32_t a_page = (uint32_t)(slab_page() / SLAB_UNIT), last = SLAB_NO_INDEX, owner;
+    unsigned int pages = 0;
+    for (uint32_t unit = arena->first; entry->uid == arena->uid && unit < arena->next; unit++) {
+        if (unit / a_page == last || !entry->view[unit])
+            continue;
+        owner = (entry->view[unit] & (SLAB_RUN_START - 1)) - 1;
+        if (id == SLAB_MAX_CACHES || owner == id) {
+            last = unit / a_page;
+            pages++;
+        }
+    }
+    return pages;
+}
+
+/* state() -> (backend, sealed, locked, bytes of control data, pages that hold objects, the range
+ * of the memory that is for objects) */
 static PyObject *arena_state(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const slab_arena *arena = of(self);
     if (!arena->region.base)
         return slab_raise(SLAB_STALE);
-    return Py_BuildValue("(siiIII)", arena->region.backend->name, arena->region.sealed,
-                         arena->region.locked, arena->pages, arena->control_pages,
-                         arena->next_page - arena->emptied);
+    size_t first = (size_t)arena->first * SLAB_UNIT, end = (size_t)arena->end * SLAB_UNIT;
+    return Py_BuildValue("(siinInn)", arena->region.backend->name, arena->region.sealed,
+                         arena->region.locked, (Py_ssize_t)(first + arena->far),
+                         pages_of(arena, SLAB_MAX_CACHES), (Py_ssize_t)first, (Py_ssize_t)end);
 }
 
-/* One page of objects: (page, cache, a byte a slot: 1 where an object is). */
-static PyObject *page_item(const slab_arena *arena, uint32_t number, uint32_t page) {
-    const char *taken = (const char *)arena->books[page]->taken;
-    return Py_BuildValue("(IIy#)", page, number, taken,
-                         (Py_ssize_t)arena->caches[number].per_page);
+/* One run: (offset, bytes, cache, a byte a slot: 1 where an object is). */
+static PyObject *run_item(const slab_run *run, uint32_t number) {
+    return Py_BuildValue("(nnIy#)", (Py_ssize_t)run->start * SLAB_UNIT,
+                         (Py_ssize_t)run->units * SLAB_UNIT, number, (const char *)run->taken,
+                         (Py_ssize_t)run->slots);
 }
 
-/* page_map() -> (address of page 0, [(page, cache, slots)]) */
+/* page_map() -> (address of the view, [(offset, bytes, cache, slots)]) */
 static PyObject *arena_page_map(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const slab_arena *arena = of(self);
     if (!arena->region.base)
         return slab_raise(SLAB_STALE);
     PyObject *list = PyList_New(0);
     for (uint32_t c = 0; list && c < arena->ncaches; c++)
-        for (size_t p = 0; p < arena->caches[c].npages; p++) {
-            PyObject *item = page_item(arena, c, arena->caches[c].pages[p]);
+        for (size_t r = 0; r < arena->caches[c].nruns; r++) {
+            PyObject *item = run_item(arena->caches[c].runs[r], c);
             int failed = !item || PyList_Append(list, item) < 0;
             Py_XDECREF(item);
             if (failed) {
@@ -322,7 +344,7 @@ static PyObject *arena_page_map(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return Py_BuildValue("(KN)", (unsigned long long)(uintptr_t)arena->region.view, list);
 }
 
-/* cache_state(cache) -> (objects, freed, pages, slots a page, stride) */
+/* cache_state(cache) -> (objects, freed, pages with runs of it, bytes of its runs, stride) */
 static PyObject *arena_cache_state(PyObject *self, PyObject *args) {
     unsigned int number;
     if (!PyArg_ParseTuple(args, "O&", slab_u32, &number))
@@ -330,8 +352,11 @@ static PyObject *arena_cache_state(PyObject *self, PyObject *args) {
     const slab_cache *cache = cache_number(self, number);
     if (!cache)
         return NULL;
-    return Py_BuildValue("(nnnII)", (Py_ssize_t)cache->objects, (Py_ssize_t)cache->freed,
-                         (Py_ssize_t)cache->npages, cache->per_page, cache->stride);
+    Py_ssize_t bytes = 0;
+    for (size_t r = 0; r < cache->nruns; r++)
+        bytes += (Py_ssize_t)cache->runs[r]->units * SLAB_UNIT;
+    return Py_BuildValue("(nnInI)", (Py_ssize_t)cache->objects, (Py_ssize_t)cache->freed,
+                         pages_of(of(self), number), bytes, cache->stride);
 }
 
 static PyMethodDef arena_methods[] = {
@@ -346,7 +371,7 @@ static PyMethodDef arena_methods[] = {
     {"verify", arena_verify, METH_NOARGS, "Return the sites of changed objects."},
     {"enforce", arena_enforce, METH_NOARGS, "End the process if an object was changed."},
     {"state", arena_state, METH_NOARGS, "Return what the arena is and holds."},
-    {"page_map", arena_page_map, METH_NOARGS, "Return the pages of objects and their slots."},
+    {"page_map", arena_page_map, METH_NOARGS, "Return the runs of objects and their slots."},
     {"cache_state", arena_cache_state, METH_VARARGS, "Return what a cache holds."},
     {NULL, NULL, 0, NULL},
 };

@@ -3,11 +3,17 @@
 
 #include <string.h>
 
-static void append(slab_site *site, const char *text) {
+static void append_letter(slab_site *site, char letter) {
     size_t at = strlen(site->name);
-    while (*text && at + 1 < sizeof site->name)
-        site->name[at++] = *text++;
-    site->name[at] = 0;
+    if (at + 1 < sizeof site->name) {
+        site->name[at] = letter;
+        site->name[at + 1] = 0;
+    }
+}
+
+static void append(slab_site *site, const char *text) {
+    while (*text)
+        append_letter(site, *text++);
 }
 
 static void append_number(slab_site *site, uint32_t value) {
@@ -21,8 +27,9 @@ static void append_number(slab_site *site, uint32_t value) {
 }
 
 static void name_of(const slab_entry *entry, const slab_header *head, slab_site *site) {
-    if (head->name < entry->size - SLAB_NAME_MAX)
-        append(site, (const char *)entry->view + head->name);
+    const char *text = slab_entry_name(entry, head->name);
+    for (size_t i = 0; text && i < SLAB_NAME_MAX && text[i]; i++)
+        append_letter(site, text[i]);
     if (head->index != SLAB_NO_INDEX) {
         append(site, "[");
         append_number(site, head->index);
@@ -36,15 +43,22 @@ static int is_object(const slab_entry *entry, size_t offset, uint32_t cache) {
            head->cookie == slab_cookie(slab_registry_view()->secret, entry->uid, offset);
 }
 
-/* The cache that a page belongs to, NULL for none. */
-static const slab_cache_entry *cache_of(const slab_entry *entry, size_t page, uint32_t *id) {
-    if (page < entry->control_pages || page >= entry->pages)
+/* The cache that a unit belongs to and where its run begins, NULL for none. */
+static const slab_cache_entry *cache_of(const slab_entry *entry, size_t unit, uint32_t *id,
+                                        size_t *start) {
+    uint32_t first = slab_entry_run(entry, unit, id);
+    if (first == SLAB_NO_INDEX)
         return NULL;
-    uint16_t owner = ((const uint16_t *)entry->view)[page];
-    if (owner == 0 || owner > SLAB_MAX_CACHES)
-        return NULL;
-    *id = owner - 1u;
-    return slab_entry_caches(entry) + *id;
+    const slab_cache_entry *cache = slab_entry_caches(entry) + *id;
+    *start = (size_t)first * SLAB_UNIT;
+    return cache->stride ? cache : NULL;
+}
+
+/* The end of the run that a unit belongs to, in bytes. */
+static size_t end_of(const slab_entry *entry, size_t unit) {
+    while (++unit < entry->end && entry->view[unit] && !(entry->view[unit] & SLAB_RUN_START))
+        ;
+    return unit * SLAB_UNIT;
 }
 
 static const slab_field *field_at(const slab_layout *layout, size_t byte) {
@@ -58,21 +72,21 @@ static const slab_field *field_at(const slab_layout *layout, size_t byte) {
 
 /* Name the nearest object below an offset, for what lies in none. */
 static void nearest(const slab_entry *entry, size_t offset, slab_site *site) {
-    size_t page_bytes = slab_page(), page = offset / page_bytes;
-    for (size_t from = offset % page_bytes; page >= entry->control_pages; page--) {
+    for (size_t unit = offset / SLAB_UNIT; unit >= entry->first; unit--) {
+        size_t start;
         uint32_t id;
-        const slab_cache_entry *cache = cache_of(entry, page, &id);
-        size_t slots = cache ? from / cache->stride + 1 : 0;
-        if (cache && slots > cache->per_page)
-            slots = cache->per_page;
-        while (slots--) {
-            size_t at = page * page_bytes + slots * cache->stride;
-            if (is_object(entry, at, id)) {
+        const slab_cache_entry *cache = cache_of(entry, unit, &id, &start);
+        if (!cache)
+            continue;
+        size_t last = offset < end_of(entry, unit) ? offset : end_of(entry, unit) - 1;
+        for (size_t slot = (last - start) / cache->stride + 1; slot--;) {
+            size_t at = start + slot * cache->stride;
+            if (at + cache->stride <= end_of(entry, unit) && is_object(entry, at, id)) {
                 name_of(entry, (const slab_header *)(entry->view + at), site);
                 return;
             }
         }
-        from = page_bytes - 1;
+        unit = start / SLAB_UNIT;
     }
 }
 
@@ -89,26 +103,27 @@ static void in_object(const slab_entry *entry, const slab_layout *layout, size_t
 }
 
 void slab_site_at(const slab_entry *entry, size_t offset, slab_site *site) {
-    size_t page_bytes = slab_page();
+    size_t unit = offset / SLAB_UNIT, start;
     uint32_t id;
     memset(site, 0, sizeof *site);
-    site->page = offset / page_bytes;
+    site->page = offset / slab_page();
     site->what = "control area";
-    if (site->page < entry->control_pages)
+    if (unit < entry->first || unit >= entry->end)
         return;
-    const slab_cache_entry *cache = cache_of(entry, site->page, &id);
+    const slab_cache_entry *cache = cache_of(entry, unit, &id, &start);
     const slab_layout *layout = cache ? slab_layout_at(cache->layout) : NULL;
-    site->what = "unused page";
+    site->what = "unused space";
     if (layout) {
         memcpy(site->cache, layout->name, sizeof site->cache);
-        site->slot = offset % page_bytes / cache->stride;
-        size_t start = site->page * page_bytes + site->slot * cache->stride;
-        site->what = "end of a page";
-        if (site->slot < cache->per_page && is_object(entry, start, id)) {
-            in_object(entry, layout, start, offset, site);
+        site->slot = (offset - start) / cache->stride;
+        size_t at = start + site->slot * cache->stride;
+        int whole = at + cache->stride <= end_of(entry, unit);
+        site->what = "end of a run";
+        if (whole && is_object(entry, at, id)) {
+            in_object(entry, layout, at, offset, site);
             return;
         }
-        if (site->slot < cache->per_page)
+        if (whole)
             site->what = "free object";
     }
     nearest(entry, offset, site);

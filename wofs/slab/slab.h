@@ -16,8 +16,13 @@
 #define SLAB_MAX_ARENAS 1024
 #define SLAB_MAX_CACHES 64
 #define SLAB_NO_INDEX 0xFFFFFFFFu
-#define SLAB_FREE_CACHE 0xFFFFu
+#define SLAB_FREE_CACHE 0xFFu
+#define SLAB_SERIAL_MAX ((1ULL << 48) - 1)
 #define SLAB_POISON 0xDE
+/* An arena's memory is given to caches by runs of units, so that a page serves several caches. */
+#define SLAB_UNIT 128
+#define SLAB_UNITS_MAX 512 /* of a run: pages have at most 64 KiB */
+#define SLAB_RUN_START 0x80u /* of a unit's owner; the rest is the cache's number plus one */
 
 /* What can go wrong, beside the system's own errors. */
 typedef enum {
@@ -98,8 +103,8 @@ typedef struct {
     unsigned char *view;
     size_t reserved;
     size_t size;
-    uint32_t pages; /* of objects and control area together */
-    uint32_t control_pages;
+    uint32_t pages; /* of objects and control data together */
+    uint32_t first, end; /* units of objects: [first, end) */
     uint32_t sealed;
     char backend[12];
     char label[16]; /* what a report calls the kind of object */
@@ -129,36 +134,38 @@ size_t slab_layout_id(const slab_layout *layout);
 
 /* What stands before each object. A free slot has cache SLAB_FREE_CACHE and a dead cookie. */
 typedef struct {
-    uint64_t cookie; /* secret, arena and offset mixed */
-    uint64_t serial; /* never used twice in a process */
-    uint32_t name;   /* offset of the name's text in the control area */
-    uint32_t index;  /* number under that name, or SLAB_NO_INDEX */
-    uint16_t cache;
-    uint16_t size;   /* bytes of the object */
-    uint32_t unused;
+    uint64_t cookie;      /* secret, arena and offset mixed */
+    uint64_t serial : 48; /* never used twice in a process */
+    uint64_t size : 16;   /* bytes of the object */
+    uint32_t index;       /* number under that name, or SLAB_NO_INDEX */
+    uint16_t name;        /* offset of the name's text among the names */
+    uint8_t cache;
+    uint8_t unused;
 } slab_header;
 
 /* A cache as the control area has it. */
 typedef struct {
-    uint64_t layout; /* its id; 0: no cache */
+    uint32_t layout; /* its id; 0: no cache */
     uint32_t stride; /* bytes from a slot to the next, header included */
-    uint32_t per_page;
 } slab_cache_entry;
 
-/* Bookkeeping of one page of objects. */
+/* Bookkeeping of one run: consecutive units that belong to one cache. */
 typedef struct {
-    uint32_t used; /* slots in use */
+    uint32_t start, units;
+    uint32_t slots, used; /* in all, and those that hold an object */
     unsigned char *taken; /* per slot */
     uint16_t *exports;  /* per slot: buffers handed out */
     uint64_t *sums;     /* per slot: checksum taken when it was published */
-} slab_page_book;
+} slab_run;
 
 /* Bookkeeping of one cache. */
 typedef struct {
     const slab_layout *layout;
-    uint32_t stride, per_page;
-    uint32_t *pages; /* numbers of its pages */
-    size_t npages, room;
+    uint32_t stride;
+    uint32_t per_run; /* slots of a run of a batch: what leaves least of a page unused */
+    uint32_t grow;    /* slots of the next run that one object needs */
+    slab_run **runs;
+    size_t nruns, room;
     size_t objects, freed;
     size_t free_slots;
 } slab_cache;
@@ -167,10 +174,13 @@ typedef struct {
     slab_region region;
     uint32_t slot; /* in the registry */
     uint64_t uid;
-    uint32_t pages, control_pages, next_page;
-    uint32_t emptied; /* pages below next_page that belong to nobody */
-    size_t strings; /* bytes of names so far */
-    slab_page_book **books; /* per page, NULL: not in use */
+    uint32_t pages;
+    uint32_t first, end; /* units of objects: [first, end) */
+    uint32_t next;       /* the lowest unit that never belonged to a cache */
+    uint32_t holes;      /* units below that belong to none */
+    uint32_t too_long;   /* no row of so many of them is left; 0: not known */
+    size_t near, far;    /* bytes of names so far, in either place */
+    slab_run **books;    /* per unit: the run that starts there, or NULL */
     slab_cache caches[SLAB_MAX_CACHES];
     uint32_t ncaches;
     long pid; /* the process that may write */
@@ -218,7 +228,12 @@ static inline uint64_t slab_cookie(uint64_t secret, uint64_t uid, size_t offset)
     return slab_mixed(secret ^ (uid << 40 ^ offset));
 }
 
+/* Where the control data of an arena lie: who owns each unit (a byte each, from the view's start),
+ * its caches, its names. */
 const slab_cache_entry *slab_entry_caches(const slab_entry *entry);
+const char *slab_entry_name(const slab_entry *entry, uint32_t name); /* NULL: there is none */
+/* The first unit of the run that a unit belongs to and its cache; SLAB_NO_INDEX: to none. */
+uint32_t slab_entry_run(const slab_entry *entry, size_t unit, uint32_t *cache);
 
 /* Signal-safe: say what lies at an offset of an arena's view. */
 void slab_site_at(const slab_entry *entry, size_t offset, slab_site *site);

@@ -249,7 +249,7 @@ def by_ring(operation: int, fd: int, address: int) -> None:
 @attack
 def read_straddling(t: Target) -> None:
     """A read that begins in ordinary memory just below and runs into the slab."""
-    page, flags = t.page, MAP_FIXED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    page, flags = t.mapping()[0], MAP_FIXED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     below = page - PAGE
     if LIBC.mmap(ctypes.c_void_p(below), PAGE, PROT_RW, flags, -1, 0) in (-1, 2**64 - 1):
         raise OSError(ctypes.get_errno(), "mmap")

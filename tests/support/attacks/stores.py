@@ -12,6 +12,7 @@ import struct
 from support.attacks.target import LIBC, Outcome, Target, attack
 from support.slab import Other
 from wofs.slab import _slab
+from wofs.slab.arena import HEADER_BYTES
 
 HANDLE_ARENA, HANDLE_OFFSET = 16, 32
 """Where a handle's numbers lie behind its PyObject header."""
@@ -48,7 +49,7 @@ def overrun_from_neighbour(t: Target) -> None:
 
 @attack
 def header_store(t: Target) -> None:
-    _slab.stray_store(t.address - 32, 255)
+    _slab.stray_store(t.address - HEADER_BYTES, 255)
 
 
 @attack

@@ -50,9 +50,11 @@ class Target:
     def __init__(self, backend: str, state: str) -> None:
         self.arena = Arena.create(8, backend)
         self.cache = self.arena.cache(Sample)
+        self.cache.init_batch("below", rows(60))  # more than the first page, which has control data
         self.handles = self.cache.init_batch("s", rows(9))
         self.handle = self.handles[4]
-        self.spare = self.cache.init_once("spare", **VALUES)
+        # The first has a run of its own, the others share one, which stays when the spare goes.
+        _, self.spare, _ = (self.cache.init_once(n, **VALUES) for n in ("one", "spare", "beside"))
         self.address = _slab.address(self.handle, "first")
         self.page = self.address & ~(PAGE - 1)
         if state == "finished":
