@@ -70,8 +70,9 @@ TABLE: dict[str, tuple[str, ...]] = {
     "pickling": REFUSED,
     "deepcopy": REFUSED,
     "make_handle": REFUSED,
-    # the Python face: a handle can be destroyed, not made to lie; a type can, its bytes not
-    "type_dict": ("only the face lies",) * 7,
+    # the Python face: a handle can be destroyed, not made to lie; fields are not read through
+    # the type's dictionary
+    "type_dict": (FREE,) * 7,
     "wrapper_offset_to_junk": (STALE,) * 7,
     "wrapper_offset_to_other": (STALE,) * 7,
     "wrapper_copied_whole": (STALE,) * 7,

@@ -6,16 +6,20 @@
  */
 #include "python.h"
 
+#include <stddef.h>
 #include <string.h>
 
 static uint64_t cookie_of(const slab_handle *handle) {
     return slab_cookie(slab_registry_view()->secret, handle->uid, handle->offset);
 }
 
-/* The serial is multiplied, so that it and the address do not cancel each other out. */
-static uint64_t tag_of(const slab_handle *handle, uint64_t cookie) {
+/* Any one number changed changes what is mixed. The serial is multiplied, so that it and the
+ * address do not cancel each other out. Does not wait for the cookie: the processor computes both
+ * at once. */
+static uint64_t tag_of(const slab_handle *handle) {
     uint64_t numbers = handle->serial * 0x9e3779b97f4a7c15ULL ^ handle->arena;
-    return slab_mixed(cookie ^ numbers ^ (uint64_t)(uintptr_t)handle << 8);
+    uint64_t place = ~slab_registry_view()->secret ^ (handle->uid << 40 ^ handle->offset);
+    return slab_mixed(place ^ numbers ^ (uint64_t)(uintptr_t)handle << 8);
 }
 
 static void handle_dealloc(PyObject *self) {
@@ -42,42 +46,50 @@ PyObject *slab_handle_new(PyTypeObject *type, const slab_arena *arena, slab_plac
     handle->uid = arena->uid;
     handle->offset = place.offset;
     handle->serial = place.serial;
-    handle->tag = tag_of(handle, cookie_of(handle));
+    handle->tag = tag_of(handle);
     return (PyObject *)handle;
 }
 
 /* The entry of a handle's arena, NULL if it is closed or the handle was tampered with. */
-static const slab_entry *entry_of(const slab_handle *handle, uint64_t cookie) {
-    if (handle->tag != tag_of(handle, cookie))
+static inline const slab_entry *entry_of(const slab_handle *handle) {
+    if (handle->tag != tag_of(handle))
         return NULL;
     const slab_entry *entry = &slab_registry_view()->arenas[handle->arena];
     return entry->uid == handle->uid ? entry : NULL;
 }
 
-static const slab_header *header_of(const slab_entry *entry, const slab_handle *handle,
-                                    uint64_t cookie) {
+static inline const slab_header *header_of(const slab_handle *handle) {
+    uint64_t cookie = cookie_of(handle);
+    const slab_entry *entry = entry_of(handle);
+    if (!entry)
+        return NULL;
     const slab_header *head = (const slab_header *)(entry->view + handle->offset);
     return head->cookie == cookie && head->serial == handle->serial ? head : NULL;
 }
 
 const unsigned char *slab_handle_object(PyObject *self, const slab_layout **layout) {
     const slab_handle *handle = (const slab_handle *)self;
-    uint64_t cookie = cookie_of(handle);
-    const slab_entry *entry = entry_of(handle, cookie);
-    const slab_header *head = entry ? header_of(entry, handle, cookie) : NULL;
+    const slab_header *head = header_of(handle);
     if (!head) {
         slab_raise(SLAB_STALE);
         return NULL;
     }
-    if (layout)
+    if (layout) {
+        const slab_entry *entry = &slab_registry_view()->arenas[handle->arena];
         *layout = head->cache < SLAB_MAX_CACHES
                       ? slab_layout_at(slab_entry_caches(entry)[head->cache].layout)
                       : NULL;
+    }
     return (const unsigned char *)(head + 1);
 }
 
 /* ---- fields */
-static PyObject *read_item(const unsigned char *at, char code) {
+/* PyLong_FromLong has the shorter way for what fits. */
+static inline PyObject *from_u32(uint32_t value) {
+    return value <= INT32_MAX ? PyLong_FromLong((long)value) : PyLong_FromUnsignedLong(value);
+}
+
+static inline PyObject *read_item(const unsigned char *at, char code) {
     switch (code) {
 #define CASE(letter, type, make)              \
     case letter: {                            \
@@ -85,9 +97,9 @@ static PyObject *read_item(const unsigned char *at, char code) {
         memcpy(&value, at, sizeof value);     \
         return make(value);                   \
     }
-        CASE('B', uint8_t, PyLong_FromUnsignedLong)
-        CASE('H', uint16_t, PyLong_FromUnsignedLong)
-        CASE('I', uint32_t, PyLong_FromUnsignedLong)
+        CASE('B', uint8_t, PyLong_FromLong)
+        CASE('H', uint16_t, PyLong_FromLong)
+        CASE('I', uint32_t, from_u32)
         CASE('Q', uint64_t, PyLong_FromUnsignedLongLong)
         CASE('b', int8_t, PyLong_FromLong)
         CASE('h', int16_t, PyLong_FromLong)
@@ -112,12 +124,12 @@ static PyObject *read_items(const unsigned char *at, const slab_field *field) {
     return items;
 }
 
-static PyObject *handle_get(PyObject *self, void *closure) {
-    const slab_field *field = closure; /* lies in the registry, as protected as what it describes */
-    const unsigned char *object = slab_handle_object(self, NULL);
-    if (!object)
-        return NULL;
-    const slab_header *head = (const slab_header *)object - 1;
+/* `field` lies in the registry, as protected as what it describes. */
+static PyObject *read_field(PyObject *self, const slab_field *field) {
+    const slab_header *head = header_of((const slab_handle *)self);
+    if (!head)
+        return slab_raise(SLAB_STALE);
+    const unsigned char *object = (const unsigned char *)(head + 1);
     if (field->offset + field->item * field->count > head->size)
         return slab_raise(SLAB_STALE);
     if (field->code == 's')
@@ -125,6 +137,39 @@ static PyObject *handle_get(PyObject *self, void *closure) {
     if (field->count == 1)
         return read_item(object + field->offset, field->code);
     return read_items(object + field->offset, field);
+}
+
+static PyObject *handle_get(PyObject *self, void *closure) {
+    return read_field(self, closure);
+}
+
+/* ---- the attributes of a type, published like the fields: a table of their names by address, as
+ * code names them, then its size, then what Python's own look-up goes by */
+typedef struct {
+    PyObject *name; /* interned; NULL: nothing */
+    const slab_field *field;
+} named;
+
+typedef struct {
+    uint64_t mask; /* entries of the table less one */
+    uint64_t unused;
+    PyGetSetDef getset[];
+} face;
+
+static named *named_at(named *table, uint64_t mask, const PyObject *name) {
+    uint64_t at = (uintptr_t)name >> 4 & mask;
+    while (table[at].name && table[at].name != name)
+        at = (at + 1) & mask;
+    return &table[at];
+}
+
+/* A field by its name without a way through the type's dictionary; everything else by that way. */
+static PyObject *handle_getattro(PyObject *self, PyObject *name) {
+    const PyGetSetDef *getset = Py_TYPE(self)->tp_getset;
+    const face *shown = (const face *)((const char *)getset - offsetof(face, getset));
+    named *table = (named *)(uintptr_t)shown - (shown->mask + 1);
+    const named *found = named_at(table, shown->mask, name);
+    return found->name ? read_field(self, found->field) : PyObject_GenericGetAttr(self, name);
 }
 
 /* ---- buffers: read-only, and counted, since an object in view is not to be freed; each keeps
@@ -154,7 +199,7 @@ static int handle_getbuffer(PyObject *self, Py_buffer *view, int flags) {
 
 static void handle_releasebuffer(PyObject *self, Py_buffer *Py_UNUSED(view)) {
     const slab_handle *handle = (const slab_handle *)self;
-    const slab_entry *entry = entry_of(handle, cookie_of(handle));
+    const slab_entry *entry = entry_of(handle);
     slab_arena *arena = entry ? slab_arena_of(handle->arena, handle->uid) : NULL;
     if (arena) {
         slab_arena_export(arena, handle->offset, -1);
@@ -174,25 +219,46 @@ static PyMethodDef handle_methods[] = {
 
 /* ---- types */
 
-/* The attribute table of a type, published like the fields it points to. */
+/* Fill in the names and attributes of a layout's fields; the names' references are kept. */
+static int fill_face(const slab_layout *layout, named *table, face *shown) {
+    for (uint32_t i = 0; i < layout->nfields; i++) {
+        const slab_field *field = &layout->fields[i];
+        PyObject *name = PyUnicode_InternFromString(field->name);
+        if (!name)
+            return -1;
+        named *entry = named_at(table, shown->mask, name);
+        if (!entry->name)
+            *entry = (named){name, field};
+        shown->getset[i].name = field->name;
+        shown->getset[i].get = handle_get;
+        shown->getset[i].closure = (void *)(uintptr_t)field;
+    }
+    return 0;
+}
+
 static PyGetSetDef *publish_getset(const slab_layout *layout) {
     const void *at = NULL;
-    PyGetSetDef *getset = PyMem_Calloc(layout->nfields + 1, sizeof *getset);
-    if (!getset) {
+    size_t entries = 4;
+    while (entries < 2 * (size_t)layout->nfields)
+        entries *= 2;
+    size_t table = entries * sizeof(named);
+    size_t bytes = table + sizeof(face) + (layout->nfields + 1) * sizeof(PyGetSetDef);
+    char *made = PyMem_Calloc(1, bytes);
+    if (!made) {
         PyErr_NoMemory();
         return NULL;
     }
-    for (uint32_t i = 0; i < layout->nfields; i++) {
-        getset[i].name = layout->fields[i].name;
-        getset[i].get = handle_get;
-        getset[i].closure = (void *)(uintptr_t)&layout->fields[i];
+    face *shown = (face *)(void *)(made + table);
+    shown->mask = entries - 1;
+    if (fill_face(layout, (named *)(void *)made, shown) == 0) {
+        slab_status status = slab_registry_append(made, bytes, &at);
+        if (status != SLAB_OK)
+            slab_raise(status);
     }
-    slab_status status =
-        slab_registry_append(getset, (layout->nfields + 1) * sizeof *getset, &at);
-    PyMem_Free(getset);
-    if (status != SLAB_OK)
-        slab_raise(status);
-    return status == SLAB_OK ? (PyGetSetDef *)(uintptr_t)at : NULL;
+    PyMem_Free(made);
+    return at && !PyErr_Occurred()
+               ? (PyGetSetDef *)(uintptr_t)((const char *)at + table + offsetof(face, getset))
+               : NULL;
 }
 
 PyObject *slab_handle_type(size_t layout_id, const char *name) {
@@ -202,6 +268,7 @@ PyObject *slab_handle_type(size_t layout_id, const char *name) {
     PyType_Slot slots[] = {
         {Py_tp_dealloc, handle_dealloc},
         {Py_tp_getset, getset},
+        {Py_tp_getattro, handle_getattro},
         {Py_tp_methods, handle_methods},
         {Py_bf_getbuffer, handle_getbuffer},
         {Py_bf_releasebuffer, handle_releasebuffer},

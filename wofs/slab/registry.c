@@ -16,16 +16,16 @@
 #define LAYOUT_MAGIC 0x74756f79616c2e66ULL
 #define ALIGNMENT 16
 
-static slab_region region;
+slab_region slab_registry_memory;
 static size_t used;
 static int forked; /* this is a child: the writer is the parent's until the region has moved */
 
 /* A child must not publish into its parent's memory. */
 static void in_child(void) {
-    if (region.base) {
-        if (region.fd >= 0)
-            close(region.fd);
-        region.fd = -1;
+    if (slab_registry_memory.base) {
+        if (slab_registry_memory.fd >= 0)
+            close(slab_registry_memory.fd);
+        slab_registry_memory.fd = -1;
         forked = 1;
     }
 }
@@ -41,12 +41,12 @@ static int random_secret(uint64_t *secret) {
 slab_status slab_registry_open(void) {
     static int watching;
     uint64_t secret;
-    if (region.base)
+    if (slab_registry_memory.base)
         return SLAB_OK;
-    if (random_secret(&secret) < 0 || slab_region_open(&region, REGISTRY_BYTES, "auto") < 0)
+    if (random_secret(&secret) < 0 || slab_region_open(&slab_registry_memory, REGISTRY_BYTES, "auto") < 0)
         return SLAB_OS;
-    if (slab_region_write(&region, 0, &secret, sizeof secret) < 0) {
-        slab_region_close(&region);
+    if (slab_region_write(&slab_registry_memory, 0, &secret, sizeof secret) < 0) {
+        slab_region_close(&slab_registry_memory);
         return SLAB_OS;
     }
     used = (sizeof(slab_registry) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -55,12 +55,8 @@ slab_status slab_registry_open(void) {
     return SLAB_OK;
 }
 
-const slab_registry *slab_registry_view(void) {
-    return (const slab_registry *)region.view;
-}
-
 const slab_region *slab_registry_region(void) {
-    return &region;
+    return &slab_registry_memory;
 }
 
 /* Be ready to publish: after a fork in memory of our own. */
@@ -68,10 +64,10 @@ static slab_status writable(void) {
     slab_status status = slab_registry_open();
     if (status != SLAB_OK)
         return status;
-    if (region.sealed)
+    if (slab_registry_memory.sealed)
         return SLAB_FINISHED;
     if (forked) {
-        if (slab_region_move(&region) < 0)
+        if (slab_region_move(&slab_registry_memory) < 0)
             return SLAB_OS;
         forked = 0;
     }
@@ -82,9 +78,9 @@ slab_status slab_registry_room(size_t bytes, const void **at) {
     slab_status status = writable();
     if (status != SLAB_OK)
         return status;
-    if (bytes > region.size - used)
+    if (bytes > slab_registry_memory.size - used)
         return SLAB_FULL;
-    *at = region.view + used;
+    *at = slab_registry_memory.view + used;
     return SLAB_OK;
 }
 
@@ -92,11 +88,11 @@ slab_status slab_registry_append(const void *data, size_t bytes, const void **at
     slab_status status = slab_registry_room(bytes, at);
     if (status != SLAB_OK)
         return status;
-    if (slab_region_write(&region, used, data, bytes) < 0)
+    if (slab_region_write(&slab_registry_memory, used, data, bytes) < 0)
         return SLAB_OS;
     used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (used > region.size)
-        used = region.size;
+    if (used > slab_registry_memory.size)
+        used = slab_registry_memory.size;
     return SLAB_OK;
 }
 
@@ -108,7 +104,7 @@ slab_status slab_registry_set(uint32_t slot, const slab_entry *entry) {
     slab_status status = writable();
     if (status != SLAB_OK)
         return status;
-    if (slab_region_write(&region, entry_offset(slot), entry, sizeof *entry) < 0)
+    if (slab_region_write(&slab_registry_memory, entry_offset(slot), entry, sizeof *entry) < 0)
         return SLAB_OS;
     return SLAB_OK;
 }
@@ -126,21 +122,21 @@ slab_status slab_registry_add(const slab_entry *entry, uint32_t *slot) {
 }
 
 int slab_registry_seal(void) {
-    return slab_region_seal(&region, 1);
+    return slab_region_seal(&slab_registry_memory, 1);
 }
 
 /* An id is an offset: nothing that was not published as a layout passes for one. */
 const slab_layout *slab_layout_at(size_t id) {
-    if (!region.view || id < sizeof(slab_registry) || id % ALIGNMENT ||
+    if (!slab_registry_memory.view || id < sizeof(slab_registry) || id % ALIGNMENT ||
         used < sizeof(slab_layout) || id > used - sizeof(slab_layout))
         return NULL;
-    const slab_layout *layout = (const slab_layout *)(region.view + id);
+    const slab_layout *layout = (const slab_layout *)(slab_registry_memory.view + id);
     uint64_t magic = LAYOUT_MAGIC ^ slab_registry_view()->secret ^ id;
     return layout->magic == magic ? layout : NULL;
 }
 
 size_t slab_layout_id(const slab_layout *layout) {
-    return (size_t)((const unsigned char *)layout - region.view);
+    return (size_t)((const unsigned char *)layout - slab_registry_memory.view);
 }
 
 slab_status slab_layout_publish(slab_layout *layout, size_t bytes, size_t *id) {

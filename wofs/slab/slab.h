@@ -116,8 +116,12 @@ typedef struct {
 } slab_registry;
 
 slab_status slab_registry_open(void);
-/* NULL until opened. */
-const slab_registry *slab_registry_view(void);
+extern slab_region slab_registry_memory;
+
+/* NULL until opened; here, since every read needs it. */
+static inline const slab_registry *slab_registry_view(void) {
+    return (const slab_registry *)slab_registry_memory.view;
+}
 const slab_region *slab_registry_region(void);
 /* Publish bytes for ever; `at` is where they are read. */
 slab_status slab_registry_append(const void *data, size_t bytes, const void **at);

@@ -135,10 +135,10 @@ def type_dict(t: Target) -> None:
     (space,) = [x for x in gc.get_referents(kind) if isinstance(x, dict) and "first" in x]
     space["first"] = 255
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
-    if t.handle.first != 255:
+    if kind.first != 255:
         raise Outcome("the type was not changed")
-    raw = bytes(memoryview(t.handle)[:4])  # type: ignore[arg-type]
-    raise Outcome("only the face lies" if raw == struct.pack("I", 4) else "landed")
+    if t.handle.first != 4:
+        raise Outcome("the face lies")
 
 
 @attack
