@@ -122,9 +122,7 @@ def test_the_same_seed_strikes_the_same(image: Unpack) -> None:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_undisturbed_each_workload_tells_what_the_kernel_told(
-    image: Unpack, workload: str
-) -> None:
+def test_undisturbed_each_workload_tells_what_the_kernel_told(image: Unpack, workload: str) -> None:
     if workload == "fio" and shutil.which("fio") is None:
         pytest.skip("fio is not installed")
     task = prepare(str(image(NAME)), workload, 3, MANIFEST)
@@ -267,9 +265,7 @@ def test_wrong_requests_are_told_in_a_line(image: Unpack) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_it_leaves_nothing(
-    image: Unpack, how: signal.Signals, folder: Path
-) -> None:
+def test_interrupted_it_leaves_nothing(image: Unpack, how: signal.Signals, folder: Path) -> None:
     argv = demo("--image", str(image(NAME)), "--workload", "tar", "--writes", "1000")
     running = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until(lambda: len(servers(folder)) == 2)

@@ -169,9 +169,7 @@ def _on_descriptor(act: Callable[[int], object]) -> Callable[[Path], object]:
     return attempt
 
 
-ACL = b"\2\0\0\0" + b"".join(
-    tag + b"\0\4\0\xff\xff\xff\xff" for tag in (b"\1", b"\4", b"\x20")
-)
+ACL = b"\2\0\0\0" + b"".join(tag + b"\0\4\0\xff\xff\xff\xff" for tag in (b"\1", b"\4", b"\x20"))
 
 WRITES: dict[str, Callable[[Path], object]] = {
     "open to write": _opened(os.O_WRONLY),

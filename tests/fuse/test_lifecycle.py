@@ -79,9 +79,7 @@ def test_signals_without_a_meaning_change_nothing(image: Unpack, tmp_path: Path)
         assert server.ended()
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_in_the_foreground_a_signal_ends_with_0(
     number: signal.Signals, image: Unpack, tmp_path: Path
 ) -> None:
@@ -184,9 +182,7 @@ def test_umount_returns_when_the_image_is_closed(image: Unpack, tmp_path: Path) 
         assert str(path) not in links
 
 
-def test_a_mount_in_use_is_not_unmounted_but_can_be_detached(
-    image: Unpack, tmp_path: Path
-) -> None:
+def test_a_mount_in_use_is_not_unmounted_but_can_be_detached(image: Unpack, tmp_path: Path) -> None:
     mountpoint = tmp_path / "m"
     with fuse.background(image("default"), mountpoint) as server:
         with (mountpoint / "files/one").open("rb") as file:

@@ -74,9 +74,7 @@ def test_requests_that_are_given_up(image: Unpack, tmp_path: Path) -> None:
     script = "import os, sys\nwhile True:\n list(os.walk(sys.argv[1]))\n"
     with fuse.mounted(image("default"), top) as child:
         for _ in range(5):
-            clients = [
-                subprocess.Popen([sys.executable, "-c", script, str(top)]) for _ in range(2)
-            ]
+            clients = [subprocess.Popen([sys.executable, "-c", script, str(top)]) for _ in range(2)]
             for client in clients:
                 assert client.poll() is None
                 os.listdir(top / "dirs/leafn")

@@ -35,9 +35,7 @@ def test_without_any_attribute_it_stops(image: Callable[[str], Path], tmp_path: 
     assert answers[-1] == errno.EOPNOTSUPP
 
 
-def test_with_some_every_question_is_answered(
-    image: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_with_some_every_question_is_answered(image: Callable[[str], Path], tmp_path: Path) -> None:
     with fuse.mounted(image("default"), tmp_path / "mnt"):
         closed = set() if fuse.is_root() else {errno.EACCES}
         assert set(asked(tmp_path / "mnt")) - closed == {errno.ENODATA}

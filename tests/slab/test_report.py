@@ -189,4 +189,3 @@ def test_a_read_of_a_guard_is_told_from_a_write() -> None:
     )
     assert "guard page above the arena" in said.stderr
     assert ", a read by the code at" in said.stderr
-

@@ -23,9 +23,7 @@ def of(path: Path) -> bytes:
     """Return the handle of a file."""
     buffer = ctypes.create_string_buffer(struct.pack("=Ii", _ROOM, 0), 8 + _ROOM)
     mount = ctypes.c_int()
-    _checked(
-        _libc.name_to_handle_at(_AT_FDCWD, os.fsencode(path), buffer, ctypes.byref(mount), 0)
-    )
+    _checked(_libc.name_to_handle_at(_AT_FDCWD, os.fsencode(path), buffer, ctypes.byref(mount), 0))
     length = struct.unpack_from("=I", buffer.raw)[0]
     return buffer.raw[: 8 + length]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support.patched import Part, Patched, parts_of
+from support.patched import Patched, parts_of
+from wofs.corrupt.parts import Part
 from wofs.errors import BadField, ImageError, Unsupported
 from wofs.fs import Filesystem
 
@@ -34,9 +35,7 @@ class Image:
     def part(self, path: str, kind: str, number: int = 0) -> Part:
         """Return the structure of a path (or AG number in digits) by kind and number."""
         owner = self.inos[path] if path.startswith("/") else int(path)
-        return next(
-            p for p in self.parts if (p.kind, p.owner, p.number) == (kind, owner, number)
-        )
+        return next(p for p in self.parts if (p.kind, p.owner, p.number) == (kind, owner, number))
 
     def read(self, part: Part, offset: int, code: str) -> int:
         """Return a number of a structure."""
@@ -46,7 +45,7 @@ class Image:
 
     def put(self, part: Part, offset: int, code: str, *values: int) -> None:
         """Change numbers of a structure."""
-        self.device.put(part, offset, struct.pack(">" + code, *values))
+        self.device.change(part, offset, struct.pack(">" + code, *values))
 
 
 def _all_paths(fs: Filesystem) -> Iterator:  # type: ignore[type-arg]
@@ -212,7 +211,7 @@ NODE = "/dirs/node"
 
 def index_parts(image: Image, path: str) -> list[Part]:
     """Return (the node, then the leaves by hash) of a directory's index."""
-    found = [p for p in image.parts if p.kind == "dir index" and p.owner == image.inos[path]]
+    found = [p for p in image.parts if p.kind == "dirindex" and p.owner == image.inos[path]]
     node = next(p for p in found if image.read(p, 8, "H") == 0x3EBE)
     leaves = [p for p in found if image.read(p, 8, "H") == 0x3DFF]
     return [node, *sorted(leaves, key=lambda p: image.read(p, 64, "I"))]
@@ -280,7 +279,7 @@ def test_a_leafs_stale_entries_are_counted(b1k: Image) -> None:
 
 
 def test_a_block_forms_entries_are_counted(b1k: Image) -> None:
-    part = b1k.part("/dirs/block", "dir data")
+    part = b1k.part("/dirs/block", "dirdata")
     count = b1k.read(part, part.size - 8, "I")
     b1k.put(part, part.size - 4, "I", 1)
     fails(
@@ -296,9 +295,9 @@ def test_a_name_in_two_blocks_is_delivered_once(b1k: Image) -> None:
         first, other = batches[0].entries[-1], batches[1].entries[-1]
         total = sum(len(batch.entries) for batch in batches)
     assert len(first[3]) == len(other[3])
-    block = b1k.part(NODE, "dir data", 1)
+    block = b1k.part(NODE, "dirdata", 1)
     raw = b1k.device.pread(block.start, block.size)
-    b1k.device.put(block, raw.index(other[3]), first[3])
+    b1k.device.change(block, raw.index(other[3]), first[3])
     with b1k.device.opened() as fs:
         told: list[ImageError] = []
         batches = list(fs.path(NODE).batches(told.append))
@@ -334,9 +333,7 @@ def attr_parts(image: Image, path: str) -> tuple[Part, list[Part]]:
     ("field", "leaf", "value"),
     [("forw", 0, 0), ("forw", -1, 0x77), ("back", 0, 0x77), ("back", 1, 0)],
 )
-def test_no_attribute_is_lost_from_a_chain(
-    b1k: Image, field: str, leaf: int, value: int
-) -> None:
+def test_no_attribute_is_lost_from_a_chain(b1k: Image, field: str, leaf: int, value: int) -> None:
     parts = attr_parts(b1k, "/attr_btree")[1]
     b1k.put(parts[leaf], 0 if field == "forw" else 4, "I", value)
     fails(b1k, lambda fs: list(fs.path("/attr_btree").xattrs()), f"{field} is {value}, expected")

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from imagelib.library import Fault, describe
 from imagelib.manifest import Entry
-from support.patched import Part, Patched, parts_of
+from support.patched import Patched, parts_of
+from wofs.corrupt.parts import Part
 from wofs.device import BytesDevice
 from wofs.device.crc import crc_of
 from wofs.errors import ImageError, PathError, Where
@@ -34,7 +35,7 @@ from wofs.xfs.super import read_super
 Unpack = Callable[[str], Path]
 
 KINDS = (
-    "superblock", "agf", "agi", "agfl", "inobt", "inode", "bmbt", "dir data", "dir index", "attr",
+    "sb", "agf", "agi", "agfl", "inobt", "inode", "bmbt", "dirdata", "dirindex", "attr",
     "value", "target",
 )  # fmt: skip
 
@@ -122,7 +123,7 @@ def test_any_change_gives_a_result_or_a_named_error(subject: Subject, kind: str)
         owners = set()
         for which, where, value, near in changes:
             part = parts[which % len(parts)]
-            device.put(part, where % (200 if near else part.size - 8), value, mend=mend)
+            device.change(part, where % (200 if near else part.size - 8), value, mend=mend)
             owners.add(part.owner)
         try:
             fs = device.opened()
@@ -139,7 +140,7 @@ def test_any_change_gives_a_result_or_a_named_error(subject: Subject, kind: str)
         subject.device.restore()
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("superblock", "agf", "agfl")])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("sb", "agf", "agfl")])
 def test_no_flipped_byte_shows_through_a_checksum(subject: Subject, kind: str) -> None:
     root = subject.geo.rootino  # without it nothing is mounted
     parts = [part for part in subject.by_kind[kind] if part.owner != root]
@@ -156,7 +157,7 @@ def test_no_flipped_byte_shows_through_a_checksum(subject: Subject, kind: str) -
             with subject.device.opened() as fs:
                 sound[path] = read_all(fs, path)[0]
         byte = subject.device.pread(part.start + at, 1)[0]
-        subject.device.put(part, at, bytes([byte ^ mask]), mend=False)
+        subject.device.change(part, at, bytes([byte ^ mask]), mend=False)
         with subject.device.opened() as fs:
             found, there = read_all(fs, path)[0], sound[path]
         for key in found.keys() - {"x"}:
@@ -283,10 +284,10 @@ def test_extents_are_unpacked_as_declared(
     )
     device = subject.device
     device.restore()
-    device.put(part, 176, raw)
-    device.put(part, 76, len(drawn).to_bytes(4, "big"))
-    device.put(part, 64, sum(n for _, _, n, _ in drawn).to_bytes(8, "big"))
-    device.put(part, 56, ((drawn[-1][0] + drawn[-1][2]) << 10).to_bytes(8, "big"))
+    device.change(part, 176, raw)
+    device.change(part, 76, len(drawn).to_bytes(4, "big"))
+    device.change(part, 64, sum(n for _, _, n, _ in drawn).to_bytes(8, "big"))
+    device.change(part, 56, ((drawn[-1][0] + drawn[-1][2]) << 10).to_bytes(8, "big"))
     spans = sorted((sb, sb + n) for _, sb, n, _ in drawn)
     lawful = all(valid_extent(subject.geo, sb, n) for _, sb, n, _ in drawn) and all(
         a[1] <= b[0] for a, b in itertools.pairwise(spans)

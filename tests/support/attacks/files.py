@@ -34,9 +34,7 @@ def truncate_fd(t: Target) -> None:
 @attack
 def punch_fd(t: Target) -> None:
     fd, page = t.fd(), t.offset_in_file() // PAGE * PAGE
-    fail_with_errno(
-        LIBC.fallocate(fd, FALLOC_PUNCH, ctypes.c_long(page), ctypes.c_long(PAGE))
-    )
+    fail_with_errno(LIBC.fallocate(fd, FALLOC_PUNCH, ctypes.c_long(page), ctypes.c_long(PAGE)))
 
 
 @attack

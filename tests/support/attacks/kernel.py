@@ -44,9 +44,7 @@ def mremap_onto(t: Target) -> None:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     source = LIBC.mmap(None, PAGE, PROT_RW, flags, -1, 0)
     how = MREMAP_MAYMOVE | MREMAP_FIXED
-    fail_with_errno(
-        LIBC.mremap(ctypes.c_void_p(source), PAGE, PAGE, how, ctypes.c_void_p(t.page))
-    )
+    fail_with_errno(LIBC.mremap(ctypes.c_void_p(source), PAGE, PAGE, how, ctypes.c_void_p(t.page)))
 
 
 @attack
@@ -195,9 +193,7 @@ def readv_second(t: Target) -> None:
 def futex_wake_op(t: Target) -> None:
     other = ctypes.c_uint32(0)
     op = 0 << 28 | 0 << 24 | 0xFFF << 12 | 0  # *address = 0xFFF
-    result = LIBC.syscall(
-        202, ctypes.byref(other), 5, 1, 1, ctypes.c_void_p(t.address), op
-    )
+    result = LIBC.syscall(202, ctypes.byref(other), 5, 1, 1, ctypes.c_void_p(t.address), op)
     fail_with_errno(result)
 
 

@@ -99,6 +99,10 @@ class LogEntry:
             expected = f"{self._crc(raw, CHECKSUMMED_HEADER_BYTES[0]):#010x}"
             raise BadChecksum(where, "", expected, f"{self.head.crc:#010x}")
 
+    def checksum(self) -> int:
+        """Return the checksum the record ought to have, as a 64-bit kernel computes it."""
+        return self._crc(self.area.read(self.block, self.blocks), CHECKSUMMED_HEADER_BYTES[0])
+
     def _crc(self, raw: bytes, header_bytes: int) -> int:
         """Compute the checksum; extensions count only as far as the data needs them."""
         covered = [raw[:_CRC_OFFSET], bytes(4), raw[_CRC_OFFSET + 4 : header_bytes]]

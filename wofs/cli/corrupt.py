@@ -1,0 +1,228 @@
+"""`wofs corrupt`: copies of an image that are damaged on purpose, and the record of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import click
+
+from wofs.cli import progress
+from wofs.cli.output import Output, say
+from wofs.cli.request import ended_tidily
+from wofs.corrupt import apply
+from wofs.corrupt.edit import Editor, Record
+from wofs.corrupt.parts import KINDS, Part, parts_of
+from wofs.corrupt.target import BadTarget, Locator, Spot
+from wofs.device import FileDevice, open_device
+from wofs.device.overlay import Overlay
+from wofs.fs import Filesystem
+from wofs.fs import open as open_filesystem
+from wofs.xfs.geometry import fsb_to_daddr
+
+NAMES = """\b
+Names of structures and fields:
+  sb[AGNO] agf[AGNO] agi[AGNO] agfl[AGNO]   headers: agf[2].freeblks=0, agi[0].unlinked[5]=7,
+                                            agfl[1].bno[0]=max
+  inobt[AGNO]                               inode btree: .block[N].numrecs, .rec[N].free
+  inode[INO] or inode["/PATH"]              .di_size, .extent[N].startblock, .attrextent[N]...,
+                                            .entry["NAME"].ino (namelen, name, ftype, tag)
+  inode[...].dirdata[N]  .dirindex[N]  .bmbt[N]  .attr[N]  .value[N]  .target[N]
+                                            its blocks: .magicnum .crc .uuid .blkno .owner ...;
+                                            attr[0].entry[3].hashval
+  log[BLOCK]                                a record header in the internal log: log[0].cycle
+  bytes[OFFSET:LENGTH]                      any bytes, in hex: bytes[0:4]=58465342
+A wrong name is answered with those there are. Values: decimal, 0x, negative, max; for names and
+labels "text" or hex."""
+
+
+_EDIT = re.compile(r"""(?P<name>(?:[^="]|"(?:[^"\\]|\\.)*")+)=(?P<value>.*)""", re.DOTALL)
+"""NAME=VALUE; what is quoted in the name may hold an equals sign."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be done beside edits of fields; as the options have it."""
+
+    flip: int | None
+    within: tuple[str, ...]
+    zero: tuple[str, ...]
+    swap: tuple[tuple[str, str], ...]
+    duplicate: tuple[tuple[str, str], ...]
+    shift: tuple[tuple[str, int], ...]
+    tear: tuple[tuple[str, int], ...]
+    truncate: int | None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no edit is asked for."""
+        given = self.flip, self.zero, self.swap, self.duplicate, self.shift, self.tear
+        return self.truncate is None and not any(given)
+
+
+class Damage:
+    """The edits asked for, and where they find what they name."""
+
+    def __init__(self, device: FileDevice, fix: bool, seed: int) -> None:
+        self.editor = Editor(device, fix, seed)
+        self._device = device
+        self._stack = ExitStack()
+        self._filesystem: Filesystem | None = None
+
+    def __enter__(self) -> Damage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def filesystem(self) -> Filesystem:
+        """Return the image as it was, opened when first needed."""
+        if self._filesystem is None:
+            opened = open_filesystem(Overlay(self._device), norecovery=True)
+            self._filesystem = self._stack.enter_context(opened)
+            geo = opened.mount.geo
+            if geo.logstart:
+                blocks = geo.logblocks << geo.blocklog >> 9
+                daddr = fsb_to_daddr(geo, geo.logstart)
+                self.editor.log_at(daddr, blocks, opened.mount.sb.uuid)
+        return self._filesystem
+
+    def spot(self, name: str) -> Spot:
+        """Return the field or structure of that name."""
+        return Locator(self.filesystem()).spot(name)
+
+    def set(self, edit: str) -> None:
+        """Make one edit, NAME=VALUE."""
+        match = _EDIT.fullmatch(edit)
+        if match is None:
+            raise click.UsageError(f"{edit}: an edit is NAME=VALUE")
+        self.editor.set(self.spot(match["name"]), match["value"])
+
+    def part(self, name: str) -> Part:
+        """Return the structure of that name."""
+        spot = self.spot(name)
+        if spot.size:
+            raise BadTarget(f"{name}: is a field; name a whole structure")
+        return spot.part
+
+    def parts(self, names: tuple[str, ...]) -> list[Part]:
+        """Return the structures of these names or kinds; of all kinds without any."""
+        found = [self.part(name) for name in names if name not in KINDS]
+        kinds = {name for name in names if name in KINDS} or (set() if names else set(KINDS))
+        if kinds:
+            found += [p for p in parts_of(self.filesystem().mount) if p.kind in kinds]
+        if not found:
+            raise BadTarget(f"the image holds no {', '.join(names)}")
+        return found
+
+
+@click.command(
+    "corrupt",
+    epilog=NAMES + "\n\n\b\nExamples:\n"
+    "  wofs corrupt disk.img bad.img agf[2].freeblks=0 --crc fix\n"
+    "  wofs corrupt disk.img bad.img 'inode[\"/etc/hosts\"].extent[0].startblock=0'\n"
+    "  wofs corrupt disk.img bad.img --flip 20 --in inode --seed 7 > done.json\n"
+    "  wofs corrupt --undo done.json bad.img",
+)
+@click.argument("image")
+@click.argument("rest", nargs=-1, metavar="[OUT] [NAME=VALUE]...")
+@click.option("--crc", type=click.Choice(["fix", "stale"]), default="stale", show_default=True,
+              help="Whether checksums are made right again after an edit.")  # fmt: skip
+@click.option("--flip", type=click.IntRange(1), metavar="N", help="Flip N random bits.")
+@click.option("--in", "within", multiple=True, metavar="NAME",
+              help=f"Where to flip: a structure, or a kind: {', '.join(KINDS)}.")  # fmt: skip
+@click.option("--zero", multiple=True, metavar="NAME", help="Zero a structure.")
+@click.option("--swap", multiple=True, nargs=2, metavar="NAME NAME", help="Swap two structures.")
+@click.option("--duplicate", multiple=True, nargs=2, metavar="NAME OVER",
+              help="Store a copy of one structure over another.")  # fmt: skip
+@click.option("--shift", multiple=True, nargs=2, type=(str, int), metavar="NAME BYTES",
+              help="Move a structure's bytes within it.")  # fmt: skip
+@click.option("--tear", multiple=True, nargs=2, type=(str, int), metavar="NAME SECTORS",
+              help="Keep the first sectors of a structure, zero the rest.")  # fmt: skip
+@click.option("--truncate", type=click.IntRange(0), metavar="BYTES", help="End the image there.")
+@click.option("--seed", type=click.IntRange(0), help="Of what is random; one is chosen else.")
+@click.option("--in-place", is_flag=True, help="Change IMAGE itself; there is no OUT then.")
+@click.option("-f", "--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--undo", type=click.File("r"), metavar="FILE",
+              help="Take back, in IMAGE, what the record in FILE says was done.")  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar, no lines on stderr.")
+def command(
+    image: str,
+    rest: tuple[str, ...],
+    crc: str,
+    seed: int | None,
+    in_place: bool,
+    force: bool,
+    undo: TextIO | None,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Write a damaged copy of IMAGE to OUT, for tests of what reads it.
+
+    IMAGE itself is never changed, unless with --in-place. The edits are made in this order:
+    NAME=VALUE, swap, duplicate, shift, zero, tear, flip, truncate. What was done goes to
+    standard output as one JSON object, with the bytes before and after: a record that a
+    finding can be held against, and that --undo takes back.
+    """
+    told = (lambda text: None) if quiet else say
+    if undo is not None:
+        if rest:
+            raise click.UsageError("--undo takes the image alone")
+        for line in apply.flat(apply.undo(undo.read(), image)):
+            told(f"undone: {line}")
+        return
+    if not in_place and (not rest or "=" in rest[0]):
+        raise click.UsageError("where to? give OUT, or --in-place")
+    out, edits = (image, rest) if in_place else (rest[0], rest[1:])
+    asked = Asked(**options)
+    if not edits and asked.nothing:
+        raise click.UsageError("nothing to do: give NAME=VALUE, --flip or another edit")
+    chosen = random.randrange(1 << 32) if seed is None else seed
+    with ended_tidily(), ExitStack() as stack:
+        with progress.unpacking(quiet) as tell:
+            device = open_device(image, progress=tell)
+        stack.callback(device.close)
+        assert isinstance(device, FileDevice)  # what open_device opens
+        damage = stack.enter_context(Damage(device, crc == "fix", chosen))
+        _edit(damage, edits, asked)
+        record = Record(
+            image, out, chosen, crc, (device.size, damage.editor.image.size),
+            damage.editor.changes,
+        )  # fmt: skip
+        if in_place:
+            apply.write_in_place(damage.editor, image)
+        else:
+            with progress.counting("copying", quiet) as count:
+                apply.write_copy(damage.editor, device, out, force, count)
+    output = Output()
+    output.raw(json.dumps(record.as_json()).encode() + b"\n")
+    output.flush()
+    for line in apply.flat(record.changes):
+        told(line)
+
+
+def _edit(damage: Damage, edits: tuple[str, ...], asked: Asked) -> None:
+    """Make all edits that were asked for, in their order."""
+    editor = damage.editor
+    for edit in edits:
+        damage.set(edit)
+    for one, other in asked.swap:
+        editor.swap(damage.part(one), damage.part(other))
+    for source, over in asked.duplicate:
+        editor.duplicate(damage.part(source), damage.part(over))
+    for name, by in asked.shift:
+        editor.shift(damage.part(name), by)
+    for name in asked.zero:
+        editor.zero(damage.part(name))
+    for name, sectors in asked.tear:
+        editor.tear(damage.part(name), sectors)
+    if asked.flip is not None:
+        editor.flip(damage.parts(asked.within), asked.flip)
+    elif asked.within:
+        raise click.UsageError("--in goes with --flip")
+    if asked.truncate is not None:
+        editor.truncate(asked.truncate)

@@ -1,0 +1,129 @@
+"""Write edits to a copy of an image (or to the image itself), and take them back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+from wofs.corrupt.edit import Change, Editor
+from wofs.corrupt.writer import Progress, Writer
+from wofs.device import FileDevice
+from wofs.errors import WofsError
+
+
+class NotUndone(WofsError):
+    """A record cannot be undone; nothing was written."""
+
+
+def write_copy(
+    editor: Editor, device: FileDevice, out: str, force: bool, told: Progress | None = None
+) -> None:
+    """Write the edited image to the file `out`, which must not exist unless `force`.
+
+    What was begun is removed when it fails. Raises `OSError`.
+    """
+    writer = Writer(out, create=True, force=force)
+    try:
+        writer.copy(device, told)
+        _write(writer, editor)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(out)
+        raise
+    finally:
+        writer.close()
+
+
+def write_in_place(editor: Editor, path: str) -> None:
+    """Write the edits to the image itself."""
+    writer = Writer(path, create=False)
+    try:
+        _write(writer, editor)
+    finally:
+        writer.close()
+
+
+def _write(writer: Writer, editor: Editor) -> None:
+    for change in editor.changes:
+        writer.write(change.byte, bytes.fromhex(change.after))
+    if editor.was_cut:
+        writer.cut(editor.image.size)
+
+
+def undo(record: str, path: str) -> list[Change]:
+    """Take back what the JSON `record` says was done to the image at `path`.
+
+    Raises NotUndone where the record is none, the image was cut, or its bytes are not those
+    that the record left; then nothing is written.
+    """
+    changes = _changes(record)
+    writer = Writer(path, create=False)
+    try:
+        size = writer.size()
+        found = _Bytes(writer)
+        for change in reversed(changes):
+            after = bytes.fromhex(change.after)
+            if change.byte + len(after) > size or found.at(change.byte, len(after)) != after:
+                raise NotUndone(f"{path}: byte {change.byte} is not what the record left there")
+            found.put(change.byte, bytes.fromhex(change.before))
+        for change in reversed(changes):
+            writer.write(change.byte, bytes.fromhex(change.before))
+    finally:
+        writer.close()
+    return changes
+
+
+class _Bytes:
+    """What an image would hold after some of the changes were taken back."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._put: list[tuple[int, bytes]] = []
+
+    def at(self, start: int, length: int) -> bytes:
+        whole = bytearray(self._writer.read(start, length))
+        for offset, value in self._put:
+            low, high = max(start, offset), min(start + length, offset + len(value))
+            if low < high:
+                whole[low - start : high - start] = value[low - offset : high - offset]
+        return bytes(whole)
+
+    def put(self, start: int, value: bytes) -> None:
+        self._put.append((start, value))
+
+
+def _changes(text: str) -> list[Change]:
+    try:
+        record = json.loads(text)
+        before, after = record["size"]
+        changes = [Change(**change) for change in record["changes"]]
+        sound = all(_is_change(change) for change in changes)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotUndone("this is no record of `wofs corrupt`") from error
+    if not sound:
+        raise NotUndone("this is no record of `wofs corrupt`")
+    if before != after:
+        raise NotUndone("the image was cut: what was behind its end is not in the record")
+    return changes
+
+
+def _is_change(change: Change) -> bool:
+    return (
+        isinstance(change.byte, int)
+        and change.byte >= 0
+        and len(bytes.fromhex(change.before)) == len(bytes.fromhex(change.after))
+    )
+
+
+def flat(changes: Iterable[Change]) -> list[str]:
+    """Return a line about each change, for people."""
+    lines = []
+    for change in changes:
+        name = f"{change.object}.{change.field}" if change.field else change.object
+        what = f"{change.op} {name}"
+        if change.found is not None:
+            what += f": {change.found} -> {change.value}"
+        lines.append(what)
+    return lines

@@ -1,0 +1,170 @@
+"""Where the metadata of a sound image lies: every structure with its bytes and its checksum."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wofs.errors import ImageError
+from wofs.fs.stat import DIR, LNK
+from wofs.fs.tree import Tree
+from wofs.ondisk import attr, dir, inode, symlink
+from wofs.ondisk.inode import FMT_BTREE, FMT_LOCAL
+from wofs.xfs.btree import BMBT, INOBT, leaves
+from wofs.xfs.geometry import agb_to_daddr, fsb_to_byte, ino_to_byte
+from wofs.xfs.inode import Inode
+from wofs.xfs.mount import Mount
+
+HEADERS = (("sb", 224), ("agf", 216), ("agi", 312), ("agfl", 32))
+"""The headers of an AG, a sector each, in their order: kind, place of the checksum."""
+
+KINDS = (
+    *(kind for kind, _ in HEADERS),
+    "inobt", "inode", "bmbt", "dirdata", "dirindex", "attr", "value", "target",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One structure of an image: its bytes, and where among them its checksum lies.
+
+    `kind` is one of KINDS (or "log", "bytes"); `owner` its inode or AG; `number` counts the
+    parts of that kind of that owner; `start` is the byte on the device, `size` in bytes;
+    `crc` the offset of the checksum, 0 for none.
+    """
+
+    kind: str
+    owner: int
+    number: int
+    start: int
+    size: int
+    crc: int
+
+    def __str__(self) -> str:
+        if self.kind in ("bytes", "log"):
+            return f"{self.kind}[{self.owner}]"
+        if self.kind == "inobt":
+            return f"inobt[{self.owner}].block[{self.number}]"
+        if self.kind == "inode" or self.kind in dict(HEADERS):
+            return f"{self.kind}[{self.owner}]"
+        return f"inode[{self.owner}].{self.kind}[{self.number}]"
+
+
+def parts_of(mount: Mount) -> Iterator[Part]:
+    """Yield all structures of a sound image: headers first, then inode by inode.
+
+    A structure that lies in several extents is left out. Raises the `ImageError` of what is
+    damaged.
+    """
+    for agno in range(mount.geo.agcount):
+        yield from headers(mount, agno)
+        yield from inode_btree(mount, agno)
+    tree = Tree(mount)
+    seen, todo = {mount.geo.rootino}, [tree.root()]
+    while todo:
+        found = todo.pop()
+        yield from of_inode(mount, found)
+        if found.type != DIR:
+            continue
+        for batch in tree.listing(found):
+            for below in batch.inodes():
+                if isinstance(below, ImageError):
+                    raise below
+                if below.ino not in seen:
+                    seen.add(below.ino)
+                    todo.append(below)
+
+
+def headers(mount: Mount, agno: int) -> Iterator[Part]:
+    """Yield the superblock copy and the three headers of an AG."""
+    geo = mount.geo
+    first = agb_to_daddr(geo, agno, 0) << 9
+    for number, (kind, crc) in enumerate(HEADERS):
+        yield Part(kind, agno, 0, first + number * geo.sectsize, geo.sectsize, crc)
+
+
+def inode_btree(mount: Mount, agno: int) -> Iterator[Part]:
+    """Yield the blocks of an AG's inode btree, the root first."""
+    geo, agi = mount.geo, mount.agi[agno]
+    if agi is None:
+        return
+    found: set[int] = set()
+    blocks = leaves(
+        mount.buffers, geo, INOBT, [agi.root], agi.level - 1, agno, "inobt", visited=found
+    )
+    for _ in blocks:
+        pass
+    for number, agbno in enumerate(sorted(found, key=lambda at: (at != agi.root, at))):
+        start = agb_to_daddr(geo, agno, agbno) << 9
+        yield Part("inobt", agno, number, start, geo.blocksize, INOBT.kind.crc)
+
+
+def of_inode(mount: Mount, found: Inode) -> Iterator[Part]:
+    """Yield an inode and all blocks of metadata that belong to it."""
+    geo = mount.geo
+    start = ino_to_byte(geo, found.ino)
+    yield Part("inode", found.ino, 0, start, geo.inodesize, inode.CRC_OFFSET)
+    yield from _numbered(_blocks(mount, found))
+
+
+def _blocks(mount: Mount, found: Inode) -> Iterator[Part]:
+    geo = mount.geo
+    for raw, fmt in ((found.dfork, found.format), (found.afork, found.aformat)):
+        if fmt == FMT_BTREE and raw:
+            for fsblock in sorted(_tree_blocks(mount, found, raw)):
+                start = fsb_to_byte(geo, fsblock)
+                yield Part("bmbt", found.ino, 0, start, geo.blocksize, BMBT.kind.crc)
+    if found.type == DIR and found.format != FMT_LOCAL:
+        yield from _dir_blocks(mount, found)
+    if found.type == LNK and found.format != FMT_LOCAL:
+        for _, fsblock, count, _ in mount.maps.extents(found):
+            size = count << geo.blocklog
+            start = fsb_to_byte(geo, fsblock)
+            yield Part("target", found.ino, 0, start, size, symlink.SYMLINK.crc)
+    if found.forkoff and found.aformat != FMT_LOCAL:
+        yield from _attr_blocks(mount, found)
+
+
+def _tree_blocks(mount: Mount, found: Inode, raw: bytes) -> set[int]:
+    """Return the blocks of a fork's btree."""
+    level, count = struct.unpack_from(">HH", raw)
+    roots = struct.unpack_from(f">{count}Q", raw, 4 + 8 * ((len(raw) - 4) // 16))
+    seen: set[int] = set()
+    for _ in leaves(
+        mount.buffers, mount.geo, BMBT, roots, level - 1, found.ino, "fork", visited=seen
+    ):
+        pass
+    return seen
+
+
+def _numbered(parts: Iterator[Part]) -> Iterator[Part]:
+    counts: dict[str, int] = {}
+    for part in parts:
+        number = counts.get(part.kind, 0)
+        counts[part.kind] = number + 1
+        yield Part(part.kind, part.owner, number, part.start, part.size, part.crc)
+
+
+def _dir_blocks(mount: Mount, found: Inode) -> Iterator[Part]:
+    geo, per = mount.geo, mount.geo.dirblk_fsbs
+    for startoff, fsblock, count, _ in mount.maps.extents(found):
+        for skip in range(-startoff % per, count - per + 1, per):
+            dablk = startoff + skip
+            if dablk >= geo.dir_free_dablk:
+                continue
+            index = dablk >= geo.dir_leaf_dablk
+            kind, crc = ("dirindex", dir.DIR_INDEX.crc) if index else ("dirdata", dir.DIR_DATA.crc)
+            start = fsb_to_byte(geo, fsblock + skip)
+            yield Part(kind, found.ino, 0, start, geo.dirblksize, crc)
+
+
+def _attr_blocks(mount: Mount, found: Inode) -> Iterator[Part]:
+    geo, remote = mount.geo, attr.REMOTE
+    for _, fsblock, count, _ in mount.maps.extents(found, "attr"):
+        for skip in range(count):
+            start = fsb_to_byte(geo, fsblock + skip)
+            is_value = mount.device.pread(start, 4) in remote.magics
+            kind = "value" if is_value else "attr"
+            crc = remote.crc if is_value else dir.ATTR_INDEX.crc
+            yield Part(kind, found.ino, 0, start, geo.blocksize, crc)
