@@ -254,26 +254,24 @@ def straywrite(
 _SHOWN = ("named", "wrong", "errors", "hung", "unseen")
 
 
+def _strikes(found: straywrite_demo.Tally) -> tuple[str, ...]:
+    """Return a column of the table."""
+    counts = [found.outcomes.get(name, 0) for name in _SHOWN]
+    counts = [found.strikes, *counts, found.strikes - sum(counts), found.answers, found.wrong]
+    noticed = ", ".join(f"{count} {when}" for when, count in found.noticed.items())
+    after = "-" if found.noticed_s is None else f"{found.noticed_s:.3f}"
+    speeds = (f"{speed:.0f}" for speed in found.answers_per_s)
+    return found.backend, *map(str, counts), noticed, after, *speeds
+
+
 def _show_strikes(out: Output, tallies: list[straywrite_demo.Tally]) -> None:
-    """Write the table, and below what was wrong."""
+    """Write a table, a column for each memory, and below what was wrong."""
     heads = (
-        *("backend", "strikes", *_SHOWN, "other", "answers", "wrong ones"),
-        *("noticed", "after s", "answers/s undisturbed"),
+        *("backend", "strikes", *_SHOWN, "other", "answers", "wrong ones", "noticed"),
+        *("after s, median", "answers/s undisturbed, least", "median", "most"),
     )
-    rows = []
-    for found in tallies:
-        counts = [found.outcomes.get(name, 0) for name in _SHOWN]
-        noticed = ", ".join(f"{count} {when}" for when, count in found.noticed.items())
-        after = "-" if found.noticed_s is None else f"{found.noticed_s:.3f}"
-        least, median, most = found.answers_per_s
-        rows.append(
-            (
-                *(found.backend, *map(str, (found.strikes, *counts, found.strikes - sum(counts)))),
-                *(str(found.answers), str(found.wrong), noticed, after),
-                f"{median:.0f} ({least:.0f} to {most:.0f})",
-            )
-        )
-    out.table(heads, rows)
+    lines = list(zip(heads, *map(_strikes, tallies), strict=True))
+    out.table(lines[0], lines[1:])
     for found in tallies:
         if found.kinds:
             told = ", ".join(f"{kind} {count}" for kind, count in found.kinds.items())
