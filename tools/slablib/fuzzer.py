@@ -92,6 +92,10 @@ class Fuzzer:
             new_layout(self)
         return self.rng.choice(self.layouts)
 
+    def layout_called(self, number: int) -> Layout | None:
+        """Return the layout whose id a number is, also one that was only guessed."""
+        return next((known for known in self.layouts if known.id == number), None)
+
     def life(self) -> tuple[Arena, Life] | None:
         """Return a living object."""
         found = [(arena, life) for arena in self.arenas for life in arena.alive]
@@ -346,9 +350,11 @@ def cache(f: Fuzzer) -> None:
             raise
         return
     except SlabError:
-        if layout.stride <= f.page:
+        meant = f.layout_called(odd.value(asked))
+        if meant is None or meant.stride <= f.page:
             raise
         return
-    if odd.value(asked) != layout.id or number != len(arena.caches):
+    meant = f.layout_called(odd.value(asked))
+    if meant is None or number != len(arena.caches):
         raise Wrong(f"cache {number} of {asked!r}")
-    arena.caches.append(layout)
+    arena.caches.append(meant)
