@@ -339,3 +339,49 @@ def test_a_subinterpreter_is_refused(first: str) -> None:
     said = child(INTERPRETERS.format(first=first, run=run))
     assert "ImportError" in said
     assert "main interpreter only" in said or "does not support loading in subinterp" in said
+
+
+class Shortens:
+    """A number that empties the row it stands in while it is asked for its value."""
+
+    def __init__(self, row: list[object]) -> None:
+        self.row = row
+
+    def __index__(self) -> int:
+        self.row.clear()
+        return 1
+
+
+def test_values_that_change_their_row_are_refused() -> None:
+    arena = Arena.create(1)
+    cache = arena.cache(Sample)
+    row = list(rows(1)[0])
+    row[0] = Shortens(row)
+    with pytest.raises(SlabError, match="0 values for 7 fields"):
+        cache.init_batch("s", [row])
+    assert cache.stats().objects == 0
+    arena.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "words"),
+    [
+        ("flag", 256, "flag: the number is too large"),
+        ("short", -1, "short: the number is negative"),
+        ("wide", 2**64, "wide: the number is negative or beyond"),
+        ("signed", 2**63, "signed: the number is beyond"),
+        ("first", 1.0, "float"),
+        ("items", (1, 2, 2**32), "items: the number is too large"),
+        ("items", (1, 2), "items: 2 values for 3"),
+        ("uuid", bytes(17), "uuid: too many bytes"),
+        ("uuid", "text", "uuid: bytes are needed, not str"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_by_its_field(
+    field: str, bad: object, words: str
+) -> None:
+    arena = Arena.create(1)
+    cache = arena.cache(Sample)
+    with pytest.raises(SlabError, match=words):
+        cache.init_once("one", **{**VALUES, field: bad})
+    arena.close()

@@ -8,7 +8,6 @@ the object and gives its slot back. Knows nothing of XFS.
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
@@ -166,10 +165,9 @@ class Cache(Generic[R]):
         return Handles(self._arena, self._layout, len(data) // self._layout.size, place)
 
     def _packed(self, name: str, rows: Iterable[Row]) -> bytes:
-        encode = self._layout.encode
         try:
-            return b"".join([encode(row) for row in rows])
-        except (struct.error, TypeError) as error:
+            return _slab.pack(self._layout.id, rows)
+        except (OverflowError, TypeError) as error:
             raise SlabError(f"{name}: {self._spec.name}: {error}") from error
 
     def free(self, obj: R) -> None:

@@ -19,19 +19,16 @@ class Layout:
 
     def __init__(self, spec: RecordSpec) -> None:
         self.spec = spec
-        fields, format_parts, at = [], ["="], 0
+        fields, at = [], 0
         for name, code, count in spec.slab_fields:
             size = struct.calcsize("=" + code)
             start = -(-at // size) * size
-            format_parts.append(f"{start - at}x{count}{code}")
             fields.append((name, code, start, count))
             at = start + size * count
         self.size = -(-at // 8) * 8
-        self._pack = struct.Struct("".join(format_parts) + f"{self.size - at}x").pack
         names = [f.name for f in spec.fields]
         self.names = frozenset(names)
         self._pick = itemgetter(*names)
-        self._arrays = [i for i, f in enumerate(spec.fields) if f.is_array]
         type_name = f"wofs.slab.{spec.name.replace(' ', '_')}"
         self.id, self.type = _slab.layout(spec.name, self.size, tuple(fields), type_name)
 
@@ -46,16 +43,8 @@ class Layout:
         return found if len(self.names) > 1 else (found,)
 
     def encode(self, row: Row) -> bytes:
-        """Pack one object's values; struct.error or TypeError for one that does not fit."""
-        if not self._arrays:
-            return self._pack(*row)
-        flat: list[Any] = []
-        for index, value in enumerate(row):
-            if index in self._arrays:
-                flat.extend(value)
-            else:
-                flat.append(value)
-        return self._pack(*flat)
+        """Pack one object's values; OverflowError or TypeError for one that does not fit."""
+        return _slab.pack(self.id, (row,))
 
 
 _LAYOUTS: dict[int, Layout] = {}

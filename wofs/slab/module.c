@@ -117,6 +117,7 @@ static PyObject *slab_set_json(PyObject *Py_UNUSED(module), PyObject *args) {
 
 static PyMethodDef functions[] = {
     {"layout", slab_py_layout, METH_VARARGS, "Publish a record type; return (id, handle type)."},
+    {"pack", slab_py_pack, METH_VARARGS, "Return the bytes of an object for each row of values."},
     {"address", slab_address, METH_VARARGS, "Return the address of a handle's field."},
     {"report_to", slab_set_report, METH_VARARGS, "Append crash reports to a file too."},
     {"report_json", slab_set_json, METH_VARARGS, "Write crash reports as JSON too."},

@@ -37,6 +37,7 @@ PyObject *slab_owner_of(slab_arena *arena);
 
 extern PyTypeObject slab_arena_type;
 PyObject *slab_py_layout(PyObject *module, PyObject *args);
+PyObject *slab_py_pack(PyObject *module, PyObject *args);
 
 /* stray.c */
 extern PyMethodDef slab_stray_methods[];

@@ -1,0 +1,140 @@
+/* Values of rows into the bytes of objects, as their layout has them. */
+#include "python.h"
+
+#include <string.h>
+
+static int does_not_fit(const slab_field *field, const char *why) {
+    if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_OverflowError))
+        PyErr_Format(PyExc_OverflowError, "%s: %s", field->name, why);
+    return -1;
+}
+
+static int pack_unsigned(const slab_field *field, PyObject *number, unsigned char *to) {
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
+    if (value == (unsigned long long)-1 && PyErr_Occurred())
+        return does_not_fit(field, "the number is negative or beyond 64 bits");
+    if (field->item < sizeof value && value >> (8 * field->item))
+        return does_not_fit(field, "the number is too large");
+    uint8_t one = (uint8_t)value;
+    uint16_t two = (uint16_t)value;
+    uint32_t four = (uint32_t)value;
+    switch (field->item) {
+    case 1: memcpy(to, &one, sizeof one); break;
+    case 2: memcpy(to, &two, sizeof two); break;
+    case 4: memcpy(to, &four, sizeof four); break;
+    default: memcpy(to, &value, sizeof value);
+    }
+    return 0;
+}
+
+static int pack_signed(const slab_field *field, PyObject *number, unsigned char *to) {
+    long long value = PyLong_AsLongLong(number);
+    if (value == -1 && PyErr_Occurred())
+        return does_not_fit(field, "the number is beyond 64 bits");
+    int8_t one = (int8_t)value;
+    int16_t two = (int16_t)value;
+    int32_t four = (int32_t)value;
+    int fits = field->item == 1 ? one == value : field->item == 2 ? two == value
+             : field->item == 4 ? four == value : 1;
+    if (!fits)
+        return does_not_fit(field, "the number is too large or too small");
+    switch (field->item) {
+    case 1: memcpy(to, &one, sizeof one); break;
+    case 2: memcpy(to, &two, sizeof two); break;
+    case 4: memcpy(to, &four, sizeof four); break;
+    default: memcpy(to, &value, sizeof value);
+    }
+    return 0;
+}
+
+/* An object's __index__ may run anything: what it was taken from is not looked at again before
+ * its length has been. */
+static int pack_number(const slab_field *field, PyObject *item, unsigned char *to) {
+    int is_signed = field->code >= 'a';
+    if (PyLong_CheckExact(item))
+        return is_signed ? pack_signed(field, item, to) : pack_unsigned(field, item, to);
+    Py_INCREF(item);
+    PyObject *number = PyNumber_Index(item);
+    Py_DECREF(item);
+    if (!number)
+        return -1;
+    int failed = is_signed ? pack_signed(field, number, to) : pack_unsigned(field, number, to);
+    Py_DECREF(number);
+    return failed;
+}
+
+static int pack_bytes(const slab_field *field, PyObject *item, unsigned char *to) {
+    if (!PyBytes_Check(item)) {
+        PyErr_Format(PyExc_TypeError, "%s: bytes are needed, not %s", field->name,
+                     Py_TYPE(item)->tp_name);
+        return -1;
+    }
+    if ((size_t)PyBytes_GET_SIZE(item) > field->count)
+        return does_not_fit(field, "too many bytes");
+    memcpy(to, PyBytes_AS_STRING(item), (size_t)PyBytes_GET_SIZE(item));
+    return 0;
+}
+
+static int pack_items(const slab_field *field, PyObject *items, unsigned char *to) {
+    PyObject *all = PySequence_Tuple(items);
+    if (!all)
+        return -1;
+    int failed = PyTuple_GET_SIZE(all) != (Py_ssize_t)field->count;
+    if (failed)
+        PyErr_Format(PyExc_TypeError, "%s: %zd values for %u", field->name, PyTuple_GET_SIZE(all),
+                     field->count);
+    for (uint32_t i = 0; !failed && i < field->count; i++)
+        failed = pack_number(field, PyTuple_GET_ITEM(all, (Py_ssize_t)i), to + i * field->item);
+    Py_DECREF(all);
+    return failed ? -1 : 0;
+}
+
+static int pack_row(const slab_layout *layout, PyObject *row, unsigned char *to) {
+    PyObject *values = PySequence_Fast(row, "a row is a sequence of values");
+    if (!values)
+        return -1;
+    int failed = 0;
+    for (uint32_t i = 0; !failed && i < layout->nfields; i++) {
+        const slab_field *field = &layout->fields[i];
+        failed = PySequence_Fast_GET_SIZE(values) != (Py_ssize_t)layout->nfields;
+        if (failed) {
+            PyErr_Format(PyExc_TypeError, "%zd values for %u fields",
+                         PySequence_Fast_GET_SIZE(values), layout->nfields);
+            break;
+        }
+        PyObject *item = PySequence_Fast_GET_ITEM(values, (Py_ssize_t)i);
+        if (field->code == 's')
+            failed = pack_bytes(field, item, to + field->offset);
+        else if (field->count == 1)
+            failed = pack_number(field, item, to + field->offset);
+        else
+            failed = pack_items(field, item, to + field->offset);
+    }
+    Py_DECREF(values);
+    return failed ? -1 : 0;
+}
+
+/* pack(layout, rows) -> the bytes of an object a row, in the layout's order of fields */
+PyObject *slab_py_pack(PyObject *Py_UNUSED(module), PyObject *args) {
+    Py_ssize_t id;
+    PyObject *rows;
+    if (!PyArg_ParseTuple(args, "nO", &id, &rows))
+        return NULL;
+    const slab_layout *layout = slab_layout_at((size_t)id);
+    if (!layout)
+        return PyErr_Format(PyExc_ValueError, "no layout has the id %zd", id);
+    PyObject *all = PySequence_Tuple(rows); /* ours: nothing changes it meanwhile */
+    if (!all)
+        return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(all), size = (Py_ssize_t)layout->size;
+    PyObject *packed = count > PY_SSIZE_T_MAX / size ? PyErr_NoMemory()
+                                                     : PyBytes_FromStringAndSize(NULL, count * size);
+    if (packed)
+        memset(PyBytes_AS_STRING(packed), 0, (size_t)(count * size));
+    for (Py_ssize_t i = 0; packed && i < count; i++)
+        if (pack_row(layout, PyTuple_GET_ITEM(all, i),
+                     (unsigned char *)PyBytes_AS_STRING(packed) + i * size) < 0)
+            Py_CLEAR(packed);
+    Py_DECREF(all);
+    return packed;
+}
