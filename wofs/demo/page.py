@@ -118,7 +118,7 @@ def times(tallies: Sequence[Tally]) -> str:
     parts.append(_text(never, bottom + 18, "never", 'class="dim" text-anchor="middle"'))
     for row, tally in enumerate(tallies):
         middle = row * _ROW + 26
-        parts.append(_text(_LEFT - 12, middle + 5, tally.backend, 'text-anchor="end"'))
+        parts.append(_text(_LEFT - 12, middle + 4, tally.backend, 'text-anchor="end"'))
         for number, one in enumerate(tally.trials):
             x = never if one.noticed_s is None else _x_of(one.noticed_s)
             y = middle + (number * 7 % 23) - 11  # apart, so that equal times are seen as several
@@ -127,8 +127,8 @@ def times(tallies: Sequence[Tally]) -> str:
                 f'fill-opacity="0.65"><title>{escape(one.place)}</title></circle>'
             )
         if NOTICED[1] in tally.noticed:
-            told = "only by the comparison at unmount"
-            parts.append(_text(_LEFT + 4, middle + 5, told, 'class="dim"'))
+            more = 'class="dim" text-anchor="end"'
+            parts.append(_text(_LEFT - 12, middle + 21, "only at unmount", more))
     return _svg(bottom + 28, parts, "time until each strike was noticed, by backend")
 
 
@@ -200,11 +200,12 @@ def _kinds(tallies: Sequence[Tally]) -> str:
 def page(image: str, task: Task, tallies: Sequence[Tally]) -> str:
     """Return the page about what was found of an image, by its name."""
     first = tallies[0]
-    where = task.blow.at or "the mount structures"
+    blow = task.blow
+    where = f"into {blow.at}" if blow.at else "at a random place of the mount structures"
     subtitle = (
         f"{image}, workload {task.workload}: {first.strikes:,} strikes for each kind of memory, "
-        f"each of {task.blow.size} bytes into {where} of a serving process, at a random place and "
-        f"moment (seed {task.seed})"
+        f"each of {blow.size} bytes {where} of a serving process, at a random moment "
+        f"(seed {task.seed})"
     )
     how = (
         f"Truth: {task.truth.judge}. Strike n of every memory is the same: place, bytes, moment. "
