@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import subprocess
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +69,29 @@ def test_an_object_shows_its_values(image: Unpack) -> None:
 def test_the_picture_has_a_box_for_each_slot(image: Unpack, tmp_path: Path) -> None:
     path = tmp_path / "pages.svg"
     assert slab(image("default"), "--svg", path).returncode == 0
-    boxes = [item for item in ET.parse(path).iter() if item.tag.endswith("rect")]
+    drawing = ET.parse(path)
+    boxes = [item for item in drawing.iter() if item.tag.endswith("rect")]
     assert len({box.get("fill") for box in boxes} - {"#eeeeee"}) == 7
     assert sum(box.get("fill") != "#eeeeee" for box in boxes) == 16
+
+
+def test_the_picture_has_a_legend_and_a_height_to_look_at(image: Unpack, tmp_path: Path) -> None:
+    path = tmp_path / "pages.svg"
+    assert slab(image("ag64"), "--svg", path).returncode == 0
+    root = ET.parse(path).getroot()
+    assert 0 < int(root.attrib["height"]) <= 2000
+    dots = [item.get("fill") for item in root.iter() if item.tag.endswith("circle")]
+    words = [item.text for item in root.iter() if item.tag.endswith("text")]
+    assert len(set(dots)) == 8
+    assert {"agf", "agi", "superblock", "free slot"} <= set(words)
+
+
+def test_since_when_it_is_published(image: Unpack) -> None:
+    before = int(time.time())
+    path = image("default")
+    arena = json.loads(slab(path, "--json").stdout.splitlines()[0])
+    assert before <= arena["published"] <= time.time()
+    assert "published since 20" in slab(path).stdout.splitlines()[1]
 
 
 def stats(*arguments: str | Path) -> dict[str, list[dict[str, Any]]]:

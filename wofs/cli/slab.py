@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -160,6 +161,9 @@ def _write_map(request: Request, source: Source, every: bool) -> None:
         f"{arena['image']}: backend {arena['backend']}, {state}{locked}, "
         f"{arena['pages']} pages of objects, {arena['control_bytes']} bytes of control"
     )
+    if arena["published"] is not None:
+        since = datetime.fromtimestamp(arena["published"]).astimezone()
+        out.line(f"published since {since.isoformat(' ', 'seconds')}")
     out.line("")
     out.table(
         ("cache", "objects", "bytes each", "slot", "pages", "used", "wasted"),

@@ -8,6 +8,7 @@ the object and gives its slot back. Knows nothing of XFS.
 from __future__ import annotations
 
 import mmap
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
@@ -50,6 +51,7 @@ class ArenaStats:
     """What an arena holds: its backend, whether it is sealed and locked, its caches.
 
     `pages` are those with objects in them; `control_bytes` what says where these are.
+    Since `published` (seconds of the epoch; None while it is open) all is as it will stay.
     """
 
     backend: str
@@ -57,6 +59,7 @@ class ArenaStats:
     locked: bool
     pages: int
     control_bytes: int
+    published: float | None
     caches: tuple[CacheStats, ...]
 
 
@@ -195,6 +198,7 @@ class Arena:
     def __init__(self, raw: _slab.Arena) -> None:
         self._raw = raw
         self._caches: dict[str, Cache[Any]] = {}
+        self._published: float | None = None
 
     @classmethod
     def create(cls, pages: int, backend: str = "auto", label: str = "object") -> Arena:
@@ -229,6 +233,8 @@ class Arena:
             self._raw.finish(process_lifetime)
         except OSError as error:
             raise SlabError(f"the arena cannot be sealed: {error.strerror}") from error
+        if self._published is None:
+            self._published = time.time()
 
     def verify(self) -> list[Site]:
         """Return the objects whose bytes are no longer those that were published.
@@ -251,7 +257,8 @@ class Arena:
         """Return what the arena holds. Raises StaleHandle once it is closed."""
         backend, sealed, locked, control, pages, _, _ = self._raw.state()
         caches = tuple(cache.stats() for cache in self._caches.values())
-        return ArenaStats(backend, bool(sealed), bool(locked), pages, control, caches)
+        since = self._published
+        return ArenaStats(backend, bool(sealed), bool(locked), pages, control, since, caches)
 
     def pages(self) -> list[PageMap]:
         """Return the runs of objects in the order of their addresses."""
