@@ -114,7 +114,8 @@ def test_text_names_everything(wofs: Run, image: Unpack) -> None:
     assert facts["log"].endswith("clean: ends with an unmount record") or "never" in facts["log"]
     assert facts["crc32c by"] in ("crcmod", "google-crc32c")
     assert re.match(
-        r"\w+, sealed(, locked)?, \d+ pages of objects, \d+ bytes of control", facts["memory"]
+        r"protect mount, \w+, sealed(, locked)?, \d+ pages of objects, \d+ bytes of control",
+        facts["memory"],
     )
     for cache in ("superblock", "geometry", "agf", "agi", "agfl", "log", "options"):
         assert re.search(rf"^ *{cache}( +\d+){{5}}$", text, re.M), cache

@@ -13,6 +13,7 @@ import pytest
 from imagelib import unprivileged
 from support import fuse
 from wofs.fuse.options import BadOption, parse, words
+from wofs.xfs.options import PROTECT
 
 Unpack = Callable[[str], Path]
 
@@ -116,6 +117,31 @@ def test_sloppy_passes_over_unknown_words_only() -> None:
         parse(["uid=x"], "s", False, sloppy=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "slab", "protect"),
+    [
+        ("", "auto", "mount"),
+        ("protect=none", "none", "none"),
+        ("slab=none", "none", "none"),
+        ("slab=none,protect=none", "none", "none"),
+        ("protect=all", "auto", "all"),
+        ("protect=all,require=memfd", "memfd", "all"),
+        ("slab=shared", "shared", "mount"),
+    ],
+)
+def test_what_is_protected_goes_with_the_memory(words: str, slab: str, protect: str) -> None:
+    options = parse([words], "s", False)
+    assert (options.slab, PROTECT[options.mount.protect]) == (slab, protect)
+
+
+@pytest.mark.parametrize(
+    "words", ["protect=none,slab=memfd", "slab=none,protect=mount", "require=none,protect=all"]
+)
+def test_what_contradicts_itself_is_refused(words: str) -> None:
+    with pytest.raises(BadOption, match="contradict each other: protect=none is slab=none"):
+        parse([words], "s", False)
+
+
 # ---- failures: a status and one line
 def failures(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
     """Return arguments, exit status and the start of the line, by what is wrong."""
@@ -130,6 +156,7 @@ def failures(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "bad number": ([good, place, "-o", "sb=x"], 1, "option sb= needs a number"),
         "log": ([good, place, "--log", "/nowhere/l"], 1, "/nowhere/l: No such file"),
         "report": ([good, place, "--report", "/nowhere/r"], 1, "/nowhere/r: No such file"),
+        "protect": ([good, place, "-o", "protect=much"], 1, "option protect= knows none, mount,"),
         "slab": ([good, place, "-o", "slab=clay"], 1, "option slab="),
         "no image": ([str(tmp_path / "none"), place], 32, f"{tmp_path}/none: no such file"),
         "empty image": (["", place], 32, "no image"),

@@ -20,7 +20,7 @@ from benchlib.sides import PYTHON, ROOT
 BACKENDS = ("none", "memfd", "shared", "mprotect", "alias", "pool")
 AGS = (1_000, 10_000, 100_000)
 DAYS, SEED = 365, 1
-COLUMNS = ("slab=none", "slab=memfd")
+COLUMNS = ("protect=none", "protect=mount")
 """What the workloads compare: mount options; the first is what the others are divided by."""
 
 

@@ -100,7 +100,7 @@ def _facts(about: Info) -> Iterator[tuple[str, str]]:
     state = "sealed" if slab.sealed else "open"
     locked = ", locked" if slab.locked else ""
     pages = f"{slab.pages} pages of objects, {slab.control_bytes} bytes of control"
-    yield "memory", f"{slab.backend}, {state}{locked}, {pages}"
+    yield "memory", f"protect {about.protect}, {slab.backend}, {state}{locked}, {pages}"
 
 
 def _cache_cells(cache: CacheStats) -> tuple[str, ...]:

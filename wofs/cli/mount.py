@@ -94,6 +94,8 @@ def command(
       norecovery      mount although the log is dirty: recent changes may be missing
       logdev=FILE     where an external log lies
       sb=AGNO         read the copy of the superblock in that AG
+      protect=WHAT    what is write-once memory: mount (default: the mount structures), all (also
+                      every inode, extent map and block that is kept), none (to compare)
       slab=BACKEND    memory of the mount structures: auto, memfd, shared, mprotect, alias,
                       pkey, pool, none
       require=BACKEND the same, said for safety: fail rather than take a weaker one

@@ -158,7 +158,8 @@ def _write_map(request: Request, source: Source, every: bool) -> None:
     state = "sealed" if arena["sealed"] else "open"
     locked = ", locked" if arena["locked"] else ""
     out.line(
-        f"{arena['image']}: backend {arena['backend']}, {state}{locked}, "
+        f"{arena['image']}: protect {arena['protect']}, backend {arena['backend']}, "
+        f"{state}{locked}, "
         f"{arena['pages']} pages of objects, {arena['control_bytes']} bytes of control"
     )
     if arena["published"] is not None:

@@ -13,6 +13,7 @@ from wofs.slab import ArenaStats
 from wofs.xfs.geometry import ag_length
 from wofs.xfs.log import reason
 from wofs.xfs.mount import Mount
+from wofs.xfs.options import PROTECT
 
 MAX_NAME_BYTES = 255
 _AGFL_RESERVE_BLOCKS = 8
@@ -145,6 +146,7 @@ class Info:
     icount: int
     ifree: int
     crc: str
+    protect: str
     slab: ArenaStats
     norecovery: bool
     sb_agno: int
@@ -188,6 +190,7 @@ def info(mount: Mount) -> Info:
         icount=sb.icount,
         ifree=sb.ifree,
         crc=implementation(),
+        protect=PROTECT[mount.options.protect],
         slab=mount.arena.stats(),
         norecovery=bool(mount.options.norecovery),
         sb_agno=mount.options.sb_agno,

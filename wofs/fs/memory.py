@@ -7,13 +7,19 @@ from typing import Any
 
 from wofs.slab import address_of, spec_of
 from wofs.xfs.mount import Mount
+from wofs.xfs.options import PROTECT
 
 Json = dict[str, Any]
 
 
 def arena(mount: Mount) -> Json:
     """Return the arena's state and its caches (`ArenaStats`)."""
-    return {"object": "arena", "image": mount.device.name, **asdict(mount.arena.stats())}
+    return {
+        "object": "arena",
+        "image": mount.device.name,
+        "protect": PROTECT[mount.options.protect],
+        **asdict(mount.arena.stats()),
+    }
 
 
 def pages(mount: Mount) -> list[Json]:

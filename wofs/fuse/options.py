@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from wofs.errors import WofsError
 from wofs.slab import BACKENDS
-from wofs.xfs.options import FSNAME_BYTES, MountOptions, mount_options
+from wofs.xfs.options import FSNAME_BYTES, PROTECT, MountOptions, mount_options
 
 FSTYPE = "fuse.wofs"
 
@@ -110,7 +110,7 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
     """
     switches = {"nosuid": True, "nodev": True}
     numbers: dict[str, int] = {}
-    texts_of = {"fsname": source, "logdev": "", "slab": "auto", "report": ""}
+    texts_of = {"fsname": source, "logdev": "", "slab": "", "report": "", "protect": ""}
     warnings = []
     for word in words(texts):
         name, equals, value = word.partition("=")
@@ -124,12 +124,15 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
             numbers[NUMBERS[name]] = _number(name, value)
         elif name in ("slab", "require") and equals:
             texts_of["slab"] = _backend(name, value)
+        elif name == "protect" and equals:
+            texts_of["protect"] = _protection(value)
         elif name in texts_of and equals:
             texts_of[name] = _text(name, value)
         elif word == "rw":
             warnings.append("an image is never written: mounted read-only")
         elif word not in IGNORED and not word.startswith(IGNORED_PREFIXES) and not sloppy:
             raise BadOption(_unknown(word, name))
+    slab, protect = _agreed(texts_of["slab"], texts_of["protect"])
     record = mount_options(
         norecovery=switches.get("norecovery", False),
         sb_agno=numbers.get("sb_agno", 0),
@@ -140,14 +143,15 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
         nosuid=switches["nosuid"],
         nodev=switches["nodev"],
         noexec=switches.get("noexec", False),
+        protect=protect,
         fsname=os.fsencode(texts_of["fsname"]),
     )
-    return Options(record, texts_of["logdev"], texts_of["slab"], texts_of["report"], warnings)
+    return Options(record, texts_of["logdev"], slab, texts_of["report"], warnings)
 
 
 def _unknown(word: str, name: str) -> str:
     """Return what to say of a word that means nothing here."""
-    if word in (*NUMBERS, "fsname", "logdev", "slab", "require", "report"):
+    if word in (*NUMBERS, "fsname", "logdev", "slab", "require", "report", "protect"):
         return f"option {word} needs a value: {word}=..."
     if name in FLAGS or name in OPPOSITES or name in IGNORED:
         return f"option {name} takes no value"
@@ -167,6 +171,31 @@ def _backend(name: str, value: str) -> str:
     if value not in known:
         raise BadOption(f"option {name}= knows {', '.join(known)}, not {value!r}")
     return value
+
+
+def _protection(value: str) -> str:
+    """Return what is to be protected."""
+    if value not in PROTECT:
+        raise BadOption(f"option protect= knows {', '.join(PROTECT)}, not {value!r}")
+    return value
+
+
+def _agreed(slab: str, protect: str) -> tuple[str, str]:
+    """Return (backend, what is protected) of words that may each be missing ("").
+
+    Nothing protected and ordinary memory are the same thing, said in two ways; each brings the
+    other. Raises BadOption where they contradict each other.
+    """
+    if not slab:
+        return ("none" if protect == "none" else "auto"), protect or "mount"
+    if not protect:
+        return slab, "none" if slab == "none" else "mount"
+    if (slab == "none") != (protect == "none"):
+        raise BadOption(
+            f"options protect={protect} and slab={slab} contradict each other: "
+            "protect=none is slab=none"
+        )
+    return slab, protect
 
 
 def _number(name: str, value: str) -> int:

@@ -28,7 +28,7 @@ from wofs.fuse.mountpoint import (
 )
 from wofs.fuse.ops import Operations
 from wofs.xfs.mount import Mount, mount
-from wofs.xfs.options import MountOptions
+from wofs.xfs.options import PROTECT, MountOptions
 
 log = logging.getLogger("wofs.fuse")
 
@@ -150,10 +150,11 @@ class _Settling:
             _raise_read_ahead(number)
         stats = self._mounted.arena.stats()
         log.info(
-            "mounted %s on %s in %.0f ms: backend %s, %d objects",
+            "mounted %s on %s in %.0f ms: protect %s, backend %s, %d objects",
             self._mounted.device.name,
             self._where,
             (time.monotonic() - self._started) * 1000,
+            PROTECT[self._mounted.options.protect],
             stats.backend,
             sum(cache.objects for cache in stats.caches),
         )

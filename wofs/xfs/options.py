@@ -6,6 +6,10 @@ from wofs.record import NEXT, TEXT, Record, i64, raw, record, u8, u32
 
 FSNAME_BYTES = 256
 
+PROTECT = ("none", "mount", "all")
+"""What lies in write-once memory: nothing (the control), the mount structures, or also all
+metadata that is kept to answer with."""
+
 
 @record("options", derived=True, source="the mount's own options")
 class MountOptions(Record):
@@ -20,6 +24,7 @@ class MountOptions(Record):
     nosuid = u8(NEXT, "set-id bits are without effect")
     nodev = u8(NEXT, "device nodes are without effect")
     noexec = u8(NEXT, "nothing may be executed")
+    protect = u8(NEXT, "what is write-once: 0 nothing, 1 mount structures, 2 all metadata kept")
     fsname = raw(NEXT, FSNAME_BYTES, "source shown in the mount table", show=TEXT)
 
 
@@ -34,6 +39,7 @@ def mount_options(
     nosuid: bool = True,
     nodev: bool = True,
     noexec: bool = False,
+    protect: str = "mount",
     fsname: bytes = b"",
 ) -> MountOptions:
     """Return the options as a record; `fsname` is cut to what the field holds."""
@@ -47,5 +53,6 @@ def mount_options(
         nosuid=int(nosuid),
         nodev=int(nodev),
         noexec=int(noexec),
+        protect=PROTECT.index(protect),
         fsname=fsname[: FSNAME_BYTES - 1].ljust(FSNAME_BYTES, b"\0"),
     )
