@@ -36,6 +36,10 @@ class Source(Protocol):
         """Return an object's fields."""
         ...
 
+    def shelves(self) -> list[memory.Json]:
+        """Return what is kept of other metadata."""
+        ...
+
 
 class Opened:
     """An image, mounted in this process."""
@@ -54,6 +58,10 @@ class Opened:
     def fields(self, name: str) -> list[memory.Json]:
         """Return an object's fields."""
         return memory.fields(self._mount, name)
+
+    def shelves(self) -> list[memory.Json]:
+        """Return what is kept of other metadata."""
+        return memory.shelves(self._mount)
 
 
 class Live:
@@ -76,6 +84,10 @@ class Live:
     def fields(self, name: str) -> list[memory.Json]:
         """Return an object's fields."""
         return self._ask(f"fields {name}")
+
+    def shelves(self) -> list[memory.Json]:
+        """Return what is kept of other metadata."""
+        return self._ask("shelves")
 
 
 @contextmanager
@@ -133,7 +145,7 @@ def command(
             shown = None if every else _PAGES_SHOWN
             slabstats.write(request.out, source.arena(), source.pages(), shown)
         elif as_json:
-            for row in (source.arena(), *source.pages()):
+            for row in (source.arena(), *source.pages(), *source.shelves()):
                 request.out.json(row)
         elif not svg:
             _write_map(request, source, every)
@@ -176,3 +188,10 @@ def _write_map(request: Request, source: Source, every: bool) -> None:
         out.line(line)
     if len(pages) > _PAGES_SHOWN and not every:
         out.line(f"({len(pages) - _PAGES_SHOWN} more: --all)")
+    shelves = source.shelves()
+    if shelves:
+        out.line("")
+        out.table(
+            ("kept", "objects", "batches", "sealed", "given back", "used", "bytes"),
+            (tuple(map(str, list(shelf.values())[1:])) for shelf in shelves),
+        )

@@ -91,6 +91,7 @@ def open(
     sb: int = 0,
     logdev: Source | None = None,
     slab: str = "auto",
+    protect: str = "",
     progress: Progress | None = None,
 ) -> Filesystem:
     """Open an image and mount it in this process; nothing is ever written to it.
@@ -98,7 +99,8 @@ def open(
     `source` is a file (gzip, xz and zstd are unpacked first), a block device, or any `Device`,
     which is closed with the filesystem; `progress` is told how far unpacking is. `norecovery`
     accepts a log that was not replayed, `sb` names the AG whose superblock is read, `logdev`
-    is where an external log lies, `slab` names the memory backend.
+    is where an external log lies, `slab` names the memory backend, `protect` what lies in it:
+    "mount" structures or "all" metadata that is kept ("none" is what slab="none" means).
     Raises NotXfs, Unsupported (a dirty log too), Truncated, Corrupt, NoBackend, MountError
     (no room to unpack) and `OSError` as the system does.
     """
@@ -106,7 +108,8 @@ def open(
     try:
         log_device = None if logdev is None else open_source(logdev, progress)
         try:
-            options = mount_options(norecovery=norecovery, sb_agno=sb)
+            protect = protect or ("none" if slab == "none" else "mount")
+            options = mount_options(norecovery=norecovery, sb_agno=sb, protect=protect)
             return Filesystem(mount(device, options, slab=slab, log_device=log_device))
         finally:
             if log_device is not None:

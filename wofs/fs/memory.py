@@ -22,6 +22,13 @@ def arena(mount: Mount) -> Json:
     }
 
 
+def shelves(mount: Mount) -> list[Json]:
+    """Return what is kept of other metadata (`ShelfStats`); nothing unless all is protected."""
+    store = mount.keeper.store
+    found = [] if store is None else [shelf.stats() for shelf in store.shelves]
+    return [{"object": "shelf", **asdict(stats)} for stats in found]
+
+
 def pages(mount: Mount) -> list[Json]:
     """Return every run of objects (`PageMap`), in the order of addresses."""
     return [{"object": "page", **asdict(page)} for page in mount.arena.pages()]

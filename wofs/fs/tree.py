@@ -14,7 +14,6 @@ from wofs.errors import BadField, ImageError
 from wofs.fs.stat import DIR, TYPE_NAMES
 from wofs.ondisk.dir import FT_UNKNOWN, MODE_OF_FTYPE
 from wofs.ondisk.inode import FMT_LOCAL
-from wofs.xfs.cache import Cache
 from wofs.xfs.dir import Entry
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
@@ -103,7 +102,7 @@ class Tree:
 
     def __init__(self, mount: Mount) -> None:
         self.mount = mount
-        self._read: Cache[int, dict[bytes, Entry]] = Cache(_NAMES_KEPT_BYTES, _weight_of_names)
+        self._read = mount.keeper.parsed(_NAMES_KEPT_BYTES, _weight_of_names)
 
     def root(self) -> Inode:
         """Return the root directory."""
@@ -158,6 +157,7 @@ class Tree:
         names: dict[int, bytes] = {}
         seen: set[bytes] = set()
         alone = directory.format == FMT_LOCAL or directory.size == self.mount.geo.dirblksize
+        alone = alone and not self.mount.protects_all  # else a block comes in parts
         said, repeats = "", 0
         while len(errors) < _MOST_DAMAGED:
             try:

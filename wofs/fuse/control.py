@@ -1,8 +1,8 @@
 """Ask a live mount what its write-once memory holds.
 
 The server listens on a socket named after the mount's device number and answers root and its
-own user: a line with the question (`arena`, `pages`, `fields NAME`), JSON lines back. It only
-tells; nothing can be changed through it.
+own user: a line with the question (`arena`, `pages`, `shelves`, `fields NAME`), JSON lines back.
+It only tells; nothing can be changed through it.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Control:
             found = [memory.arena(self._mounted)]
         elif word == "pages":
             found = memory.pages(self._mounted)
+        elif word == "shelves":
+            found = memory.shelves(self._mounted)
         elif word == "fields":
             found = memory.fields(self._mounted, name)
         text = "".join(json.dumps(item) + "\n" for item in found)

@@ -116,7 +116,12 @@ class Listings:
         return kept or Listing(self._tree, self._policy, directory, start)
 
     def keep(self, directory: Inode, start: int, listing: Listing) -> None:
-        """Keep a listing for the request that goes on at `start`."""
+        """Keep a listing for the request that goes on at `start`.
+
+        Not where all metadata is to be write-once: it holds decoded inodes and entries.
+        """
+        if self._tree.mount.protects_all:
+            return
         self._kept[directory.ino, start] = listing
         if len(self._kept) > KEPT_LISTINGS:
             self._kept.popitem(last=False)
@@ -124,7 +129,7 @@ class Listings:
     def note(self, directory: Inode, listing: Listing) -> None:
         """Remember the damage that a part of a listing met on its way."""
         if listing.error is not None and len(self._damaged) < _DAMAGED_KEPT:
-            self._damaged.setdefault(directory.ino, listing.error)
+            self._damaged.setdefault(directory.ino, listing.error.with_traceback(None))
 
     def end(self, directory: Inode) -> None:
         """Raise the damage met in a directory, now that all that is sound was listed.

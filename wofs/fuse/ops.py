@@ -278,10 +278,25 @@ class Operations(ReadOnly):
         root, the kernel is made to look the name up first, which proves it too.
         """
         claims, ino = self._claims, inode.ino
+        if self._mounted.protects_all:
+            return self._proved(parent, inode)
         claimed = claims.get(ino)
         if claimed is None and len(claims) < _CLAIMS_KEPT and ino != self._mounted.geo.rootino:
             claims[ino] = claimed = parent.ino
         return self._entry if claimed == parent.ino else self._passing
+
+    def _proved(self, parent: Inode, inode: Inode) -> EntryAttributes:
+        """Return what is used for a directory in a listing, its place proved at once.
+
+        A note of what is still to be proved would steer an answer from ordinary memory.
+        """
+        if inode.ino == self._mounted.geo.rootino:
+            return self._passing
+        try:
+            self._tree.enter(parent.ino, inode)
+        except (ImageError, OSError):
+            return self._passing  # its lookup meets the error, which is the one to answer with
+        return self._entry
 
     # ---- data
     @answering

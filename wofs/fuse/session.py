@@ -49,11 +49,13 @@ def serve(
     ready: Callable[[], None],
     slab: str = "auto",
     log_device: Device | None = None,
+    cache_share: float = 1.0,
 ) -> None:
     """Mount the image on `device` at `mountpoint` and serve it; return once it is unmounted.
 
     `kernel_options` are libfuse's words (`Options.for_kernel`); `ready` is called, in a thread,
-    when the mount has answered its first request. `log_device` is where an external log lies.
+    when the mount has answered its first request. `log_device` is where an external log lies;
+    `cache_share` is as in `wofs.xfs.mount.mount`.
     The device is closed in any case. Raises the `ImageError` of an image that cannot be
     mounted, SlabError, and MountError (Refused where the user's rights do not suffice).
     """
@@ -62,7 +64,12 @@ def serve(
         where = check_mountpoint(mountpoint)
         check_fuse()
         mounted = mount(
-            device, options, slab=slab, process_lifetime=True, log_device=log_device
+            device,
+            options,
+            slab=slab,
+            process_lifetime=True,
+            log_device=log_device,
+            cache_share=cache_share,
         )
         del options  # the slab's copy is the only one
     except BaseException:
@@ -74,7 +81,7 @@ def serve(
         signal.pthread_sigmask(signal.SIG_BLOCK, loop.SIGNALS)
         _attach(Operations(mounted), where, kernel_options)
         _run(mounted, settling)
-        mounted.arena.enforce()
+        mounted.enforce()
         log.info("unmounted %s from %s", device.name, where)
     finally:
         mounted.close()
@@ -88,7 +95,7 @@ def _run(mounted: Mount, settling: _Settling) -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        loop.run(settling.settle, mounted.arena.enforce, mounted.options.scrub_s)
+        loop.run(settling.settle, mounted.enforce, mounted.options.scrub_s)
     finally:
         pyfuse3.close(unmount=True)
         settling.detach()

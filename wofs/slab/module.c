@@ -133,6 +133,10 @@ static int fill_module(PyObject *made) {
     }
     if (slab_find_errors() < 0 || PyType_Ready(&slab_arena_type) < 0)
         return -1;
+    if (PyType_Ready(&slab_store_type) < 0 || PyType_Ready(&slab_batch_type) < 0)
+        return -1;
+    if (PyModule_AddObjectRef(made, "Store", (PyObject *)&slab_store_type) < 0)
+        return -1;
     if (PyModule_AddFunctions(made, slab_stray_methods) < 0)
         return -1;
     return PyModule_AddObjectRef(made, "Arena", (PyObject *)&slab_arena_type);

@@ -35,7 +35,7 @@ slab_arena *slab_arena_of(uint32_t slot, uint64_t uid);
 /* The Python object around an arena that slab_arena_of() returned. */
 PyObject *slab_owner_of(slab_arena *arena);
 
-extern PyTypeObject slab_arena_type;
+extern PyTypeObject slab_arena_type, slab_store_type, slab_batch_type;
 PyObject *slab_py_layout(PyObject *module, PyObject *args);
 PyObject *slab_py_pack(PyObject *module, PyObject *args);
 

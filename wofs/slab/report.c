@@ -7,7 +7,7 @@
 #define _GNU_SOURCE
 #include "report.h"
 
-#include "slab.h"
+#include "batch.h"
 #include "text.h"
 
 #include <errno.h>
@@ -61,13 +61,21 @@ static void put_byte(slab_text *out, const slab_site *site) {
     }
 }
 
+/* Whether the site lies in an object, its header or its padding. */
+static int is_named(const slab_site *site) {
+    return site->field || strcmp(site->what, "header") == 0 || strcmp(site->what, "padding") == 0 ||
+           strcmp(site->what, "kept object") == 0;
+}
+
 static void put_target(slab_text *out, const slab_entry *entry, const slab_site *site) {
     slab_put(out, "\n  hit       ");
-    if (site->field || strcmp(site->what, "header") == 0 || strcmp(site->what, "padding") == 0) {
+    if (is_named(site)) {
         slab_put(out, entry->label);
         slab_put(out, " ");
         slab_put(out, site->name);
-        if (site->field) {
+        if (strcmp(site->what, "kept object") == 0) {
+            slab_put(out, " (kept metadata)");
+        } else if (site->field) {
             slab_put(out, ".");
             slab_put(out, site->field->name);
         } else {
@@ -133,7 +141,7 @@ static void put_row(slab_text *out, const slab_entry *entry, size_t row, size_t 
     }
     slab_put(out, hit == row + ROW - 1 ? "] " : "  ");
     slab_site_at(entry, row, &site);
-    if (site.field || strcmp(site.what, "header") == 0 || strcmp(site.what, "padding") == 0) {
+    if (is_named(&site)) {
         slab_put(out, site.name);
         slab_put(out, site.field ? "." : " ");
         slab_put(out, site.field ? site.field->name : site.what);
@@ -148,6 +156,8 @@ static void put_memory(slab_text *out, uintptr_t address) {
     const slab_entry *entry = entry_at(address);
     size_t offset = entry ? address - (uintptr_t)entry->view : 0;
     if (!entry || address < (uintptr_t)entry->view || offset >= entry->size)
+        return;
+    if (entry->kinds && !slab_store_mapped(entry, offset))
         return;
     size_t page = offset / slab_page() * slab_page(), row = offset / ROW * ROW;
     slab_put(out, "  memory around it:\n");
@@ -356,6 +366,9 @@ int slab_report_install(void) {
 }
 
 /* ---- memory that changed although it was protected */
+typedef void (*teller)(void *, size_t offset);
+typedef size_t (*verifier)(void *owner, teller tell, void *context);
+
 typedef struct {
     slab_text *out;
     const slab_entry *entry;
@@ -384,12 +397,13 @@ static void keep_first(void *context, size_t offset) {
         facts->address = (uintptr_t)facts->entry->view + offset + sizeof(slab_header);
 }
 
-void slab_report_enforce(slab_arena *arena) {
+/* Compare an arena or a store with what was published in it. */
+static void enforce(uint32_t slot, verifier verify, void *owner) {
     char thread[16];
     slab_site site;
     slab_facts facts = circumstances("changed memory", thread);
-    facts.entry = &slab_registry_view()->arenas[arena->slot];
-    if (slab_arena_verify(arena, keep_first, &facts) == 0)
+    facts.entry = &slab_registry_view()->arenas[slot];
+    if (verify(owner, keep_first, &facts) == 0)
         return;
     find(&facts, &site);
     slab_text out = {.length = 0, .fds = {STDERR_FILENO, report_fd}};
@@ -397,7 +411,7 @@ void slab_report_enforce(slab_arena *arena) {
     slab_put(&out, "\nwofs: write-once memory is not what was published: a write by the kernel, by "
                    "a debugger or by failing memory");
     changed state = {&out, facts.entry};
-    slab_arena_verify(arena, put_changed, &state);
+    verify(owner, put_changed, &state);
     slab_put(&out, "\n  backend   ");
     slab_put(&out, state.entry->backend);
     slab_put(&out, "\n  process   ");
@@ -409,6 +423,22 @@ void slab_report_enforce(slab_arena *arena) {
     slab_json_end(out.json_fd);
     default_action(SIGSEGV);
     raise(SIGSEGV);
+}
+
+static size_t verify_arena(void *owner, teller tell, void *context) {
+    return slab_arena_verify(owner, tell, context);
+}
+
+static size_t verify_store(void *owner, teller tell, void *context) {
+    return slab_store_verify(owner, tell, context);
+}
+
+void slab_report_enforce(slab_arena *arena) {
+    enforce(arena->slot, verify_arena, arena);
+}
+
+void slab_report_enforce_store(slab_store *store) {
+    enforce(store->entry, verify_store, store);
 }
 
 int slab_report_to(const char *path) {

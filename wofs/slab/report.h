@@ -2,6 +2,7 @@
 #ifndef WOFS_SLAB_REPORT_H
 #define WOFS_SLAB_REPORT_H
 
+#include "batch.h"
 #include "slab.h"
 #include "text.h"
 
@@ -30,6 +31,7 @@ void slab_json_end(int fd);
 
 /* End the process as loudly as a stray write does if an object is not what was published. */
 void slab_report_enforce(slab_arena *arena);
+void slab_report_enforce_store(slab_store *store);
 
 /* stack.c: signal-safe once prepared. */
 void slab_stack_prepare(void);

@@ -1,5 +1,5 @@
 /* Say what lies at an address of an arena, from protected memory alone and signal-safe. */
-#include "slab.h"
+#include "batch.h"
 
 #include <string.h>
 
@@ -105,6 +105,10 @@ static void in_object(const slab_entry *entry, const slab_layout *layout, size_t
 void slab_site_at(const slab_entry *entry, size_t offset, slab_site *site) {
     size_t unit = offset / SLAB_UNIT, start;
     uint32_t id;
+    if (entry->kinds) {
+        slab_store_site(entry, offset, site);
+        return;
+    }
     memset(site, 0, sizeof *site);
     site->page = offset / slab_page();
     site->what = "control area";

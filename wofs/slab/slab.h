@@ -108,6 +108,7 @@ typedef struct {
     uint32_t sealed;
     char backend[12];
     char label[16]; /* what a report calls the kind of object */
+    const struct slab_kinds *kinds; /* of a store of batches (batch.h); NULL: pages of objects */
 } slab_entry;
 
 typedef struct {

@@ -9,13 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <structmember.h>
+#include <sys/sysmacros.h>
 
 enum {
     CORE_BYTES = 176, /* ondisk/inode.py */
     CRC_AT = 100,
     FMT_LOCAL = 1,
     FMT_EXTENTS = 2,
+    CHR = 2,
     DIR = 4,
+    BLK = 6,
     REG = 8,
     LNK = 10,
     FLAG2_REFLINK = 2,
@@ -419,7 +422,35 @@ static PyObject *sf_entries(PyObject *Py_UNUSED(module), PyObject *args) {
     return declined_or(out, declined);
 }
 
+PyDoc_STRVAR(kept_doc,
+"kept(type, raw) -> inode\n\n"
+"Decode again the raw bytes of an inode that was proved before. Nothing is proved here.");
+
+static PyObject *kept(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *type, *raw;
+    if (!PyArg_ParseTuple(args, "O!S", &PyType_Type, &type, &raw))
+        return NULL;
+    const unsigned char *p = (const unsigned char *)PyBytes_AS_STRING(raw);
+    PyTypeObject *made_type = (PyTypeObject *)type;
+    if (PyBytes_GET_SIZE(raw) <= CORE_BYTES + 4 || !PyType_IsSubtype(made_type, &core_type)) {
+        PyErr_SetString(PyExc_ValueError, "no such inode");
+        return NULL;
+    }
+    core *made = (core *)made_type->tp_alloc(made_type, 0);
+    if (!made)
+        return NULL;
+    fill(made, p, be64(p + 152));
+    uint64_t wide = made->flags2 & FLAG2_NREXT64;
+    made->anextents = wide ? be32(p + 76) : be16(p + 80);
+    unsigned int kind = made->mode >> 12, device = be32(p + CORE_BYTES);
+    if (kind == CHR || kind == BLK)
+        made->rdev = makedev(device >> 18 & 0x3FFF, device & 0x3FFFF);
+    made->raw = Py_NewRef(raw);
+    return (PyObject *)made;
+}
+
 static PyMethodDef functions[] = {
+    {"kept", kept, METH_VARARGS, kept_doc},
     {"inodes", inodes, METH_VARARGS, inodes_doc},
     {"data_entries", data_entries, METH_VARARGS, data_entries_doc},
     {"sf_entries", sf_entries, METH_VARARGS, sf_entries_doc},

@@ -241,7 +241,7 @@ def leaf(block: Block, where: Where) -> IndexBlock:
     entries = disk.AttrEntry.iter(block.data, disk.LEAF_HEADER_BYTES, count)
     hashes = [hashval for hashval, _, _, _ in entries]
     index.check_order(hashes, where)
-    return IndexBlock(block, where, 0, forw, back, hashes, ())
+    return IndexBlock(block.data, where, 0, forw, back, hashes, ())
 
 
 def leaf_entries(leaf: IndexBlock, hashval: int | None = None) -> Iterator[Attr]:
@@ -249,7 +249,7 @@ def leaf_entries(leaf: IndexBlock, hashval: int | None = None) -> Iterator[Attr]
 
     The names and values of all must be as many bytes as the leaf says: none is left out.
     """
-    data, where = leaf.block.data, leaf.where
+    data, where = leaf.data, leaf.where
     low, high = 0, len(leaf.hashes)
     if hashval is not None:
         low, high = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from typing import Literal
 
 from wofs.errors import BadField, ImageError, Unsupported
 from wofs.ondisk import inode as disk
 from wofs.xfs.btree import BMBT, MAX_STARTOFF, leaves
-from wofs.xfs.cache import Cache
 from wofs.xfs.geometry import MAX_TREE_LEVEL
 from wofs.xfs.inode import Inode
+from wofs.xfs.kept import KIND_OF, Form
 from wofs.xfs.volume import Volume
 
 CACHED_BYTES = 24 << 20
@@ -82,12 +82,44 @@ def _weight(extents: ExtentMap) -> int:
     return 600 + (32 if isinstance(extents.startoff, array) else 150) * len(extents)
 
 
+_LISTED_BYTES = 1 << 10
+"""A map that takes no more than this is read into lists, which are faster than views."""
+
+
+def _encode(extents: ExtentMap) -> bytes:
+    """Write a map down: one column after the other, in native 64-bit words."""
+    columns = (extents.startoff, extents.fsblock, extents.count, extents.unwritten)
+    return b"".join([array("Q", iter(column)).tobytes() for column in columns])
+
+
+def _decode(_key: tuple[int, Fork], written: memoryview) -> ExtentMap:
+    """Return the map that was written down; a long one reads the bytes where they lie."""
+    extents = ExtentMap.__new__(ExtentMap)
+    words: Sequence[int] = written.cast("Q")
+    if len(written) <= _LISTED_BYTES:
+        words = words.tolist()  # type: ignore[attr-defined]
+    n = len(words) // 4
+    extents.startoff, extents.fsblock = words[:n], words[n : 2 * n]  # type: ignore[assignment]
+    extents.count, extents.unwritten = words[2 * n : 3 * n], words[3 * n :]  # type: ignore[assignment]
+    return extents
+
+
+_KINDS = {"data": KIND_OF["data extent map"], "attr": KIND_OF["attribute extent map"]}
+
+
+def _identify(key: tuple[int, Fork]) -> tuple[int, int, int]:
+    return _KINDS[key[1]], key[0], 0
+
+
+_FORM = Form("extent map", _identify, _encode, _decode)
+
+
 class Maps:
     """The extent maps of a mounted image, read when first needed."""
 
     def __init__(self, vol: Volume) -> None:
         self._vol = vol
-        self._cache: Cache[tuple[int, Fork], ExtentMap] = Cache(CACHED_BYTES, _weight)
+        self._cache = vol.keeper.cache(CACHED_BYTES, _weight, _FORM)
 
     def extents(self, inode: Inode, fork: Fork = "data") -> ExtentMap:
         """Return the verified extents of a fork; an empty map for a local one.

@@ -14,9 +14,11 @@ from wofs.device.base import Device
 from wofs.device.crc import crc_of
 from wofs.errors import BadChecksum, BadMagic, Misplaced, Truncated, Where
 from wofs.ondisk.kind import Kind
+from wofs.slab import Shelf
 from wofs.units import SECTOR_BYTES
 from wofs.xfs.cache import Cache
 from wofs.xfs.geometry import Geometry
+from wofs.xfs.kept import KIND_OF, Keeper, Protecting
 
 DEFAULT_CACHE_BYTES = 24 << 20
 
@@ -153,3 +155,34 @@ class Buffers:
                 raise Misplaced(
                     self.where(obj, daddr, len(data), "owner"), expected=owner, found=found
                 )
+
+
+class _ProtectedBuffers(Buffers):
+    """Keeps the proved bytes of blocks in write-once memory; a `Block` lives for one request."""
+
+    def __init__(self, device: Device, geo: Geometry, shelf: Shelf) -> None:
+        super().__init__(device, geo, 0)
+        self._shelf = shelf
+
+    def load_runs(
+        self, kind: Kind, runs: Sequence[Run], obj: str, owner: int | None = None
+    ) -> Block:
+        """Like `load`, for a block whose bytes lie in several runs; `runs` is not empty."""
+        daddr, length = runs[0][0], sum(n for _, n in runs)
+        key, number = (daddr, kind.name, owner), KIND_OF[kind.name]
+        second = 0 if owner is None else owner + 1
+        data = self._shelf.read(key, number, daddr, second)
+        if data is not None and len(data) == length:
+            magic = data[kind.magic : kind.magic + len(kind.magics[0])]
+            return Block(data, daddr, kind, magic, obj)
+        data = b"".join([self.raw(daddr, n, obj) for daddr, n in runs])
+        block = self.prove(kind, data, daddr, obj, owner)
+        self._shelf.put(number, ((key, daddr, second, data),))
+        return block
+
+
+def buffers_by(keeper: Keeper, device: Device, geo: Geometry) -> Buffers:
+    """Return what reads the blocks of a mounted image."""
+    if isinstance(keeper, Protecting):
+        return _ProtectedBuffers(device, geo, keeper.shelf("block", DEFAULT_CACHE_BYTES))
+    return Buffers(device, geo, int(DEFAULT_CACHE_BYTES * keeper.share))

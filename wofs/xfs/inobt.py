@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 
 from wofs.errors import BadField, ImageError
 from wofs.ondisk.ag import Agi
 from wofs.ondisk.btree import InobtFullRecord, InobtRecord
 from wofs.xfs.btree import INOBT, leaves
 from wofs.xfs.buffer import Block, Buffers
-from wofs.xfs.cache import Cache
 from wofs.xfs.geometry import INODES_PER_CHUNK, Geometry, ag_length
+from wofs.xfs.kept import KIND_OF, Form
 from wofs.xfs.volume import Volume
 
 CACHED_BYTES = 8 << 20
@@ -35,9 +35,9 @@ class ChunkTable:
     __slots__ = ("free", "holemask", "startino")
 
     def __init__(self) -> None:
-        self.startino = array("I")
-        self.holemask = array("H")
-        self.free = array("Q")
+        self.startino: MutableSequence[int] = array("I")
+        self.holemask: MutableSequence[int] = array("H")
+        self.free: MutableSequence[int] = array("Q")
 
     def __len__(self) -> int:
         return len(self.startino)
@@ -73,12 +73,38 @@ def _weight(table: ChunkTable) -> int:
     return 400 + 14 * len(table)
 
 
+_CHUNK_BYTES = 14
+
+
+def _encode(table: ChunkTable) -> bytes:
+    """Write a table down: one column after the other, in native words."""
+    columns = (("Q", table.free), ("I", table.startino), ("H", table.holemask))
+    return b"".join([array(code, iter(column)).tobytes() for code, column in columns])
+
+
+def _decode(_agno: int, written: memoryview) -> ChunkTable:
+    """Return the table that was written down; it reads the bytes where they lie."""
+    table = ChunkTable.__new__(ChunkTable)
+    n = len(written) // _CHUNK_BYTES
+    table.free = written[: 8 * n].cast("Q")  # type: ignore[assignment]
+    table.startino = written[8 * n : 12 * n].cast("I")  # type: ignore[assignment]
+    table.holemask = written[12 * n :].cast("H")  # type: ignore[assignment]
+    return table
+
+
+def _identify(agno: int) -> tuple[int, int, int]:
+    return KIND_OF["inobt chunks"], agno, 0
+
+
+_FORM = Form("inobt chunks", _identify, _encode, _decode)
+
+
 class Inobt:
     """The inode btrees of all AGs, read when first needed."""
 
     def __init__(self, vol: Volume) -> None:
         self._vol = vol
-        self._tables: Cache[int, ChunkTable] = Cache(CACHED_BYTES, _weight)
+        self._tables = vol.keeper.cache(CACHED_BYTES, _weight, _FORM)
         self._damaged: set[int] = set()
 
     def table(self, agno: int) -> ChunkTable | None:

@@ -14,10 +14,12 @@ from wofs.device.crc import crc32c
 from wofs.errors import BadChecksum, BadField, BadMagic, ImageError, Misplaced, Truncated, Where
 from wofs.ondisk import features as feat
 from wofs.ondisk import inode as disk
+from wofs.slab import Shelf
 from wofs.xfs import _decode
 from wofs.xfs.cache import Cache
 from wofs.xfs.geometry import Geometry, ino_places
 from wofs.xfs.inobt import Inobt
+from wofs.xfs.kept import KIND_OF, Keeper, Kept, Protecting
 from wofs.xfs.volume import Volume
 
 CACHED_BYTES = 36 << 20
@@ -86,12 +88,45 @@ class Inode(_decode.Core):
         return f"Inode({self.ino}, mode=0o{self.mode:o}, size={self.size})"
 
 
+class _Protected:
+    """Raw bytes of proved inodes in write-once memory, decoded at each use."""
+
+    _KIND = KIND_OF["inode"]
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def get(self, key: int) -> Inode | None:
+        raw = self._shelf.read(key, self._KIND, key, 0)
+        return None if raw is None else _decode.kept(Inode, raw)
+
+    def get_many(self, keys: Sequence[int]) -> list[Inode | None]:
+        kept = _decode.kept
+        return [
+            None if raw is None else kept(Inode, raw)
+            for raw in self._shelf.read_many(list(keys), self._KIND)
+        ]
+
+    def put(self, key: int, value: Inode) -> None:
+        self.put_many(((key, value),))
+
+    def put_many(self, pairs: Sequence[tuple[int, Inode]]) -> None:
+        self._shelf.put(self._KIND, [(key, key, 0, inode.raw) for key, inode in pairs])
+
+
+def _cache_by(keeper: Keeper) -> Kept[int, Inode]:
+    """Return the cache of inodes."""
+    if isinstance(keeper, Protecting):
+        return _Protected(keeper.shelf("inode", CACHED_BYTES))
+    return Cache(int(CACHED_BYTES * keeper.share), _INODE_BYTES)
+
+
 class Inodes:
     """All inodes of a mounted image."""
 
     def __init__(self, vol: Volume) -> None:
         self._vol = vol
-        self._cache: Cache[int, Inode] = Cache(CACHED_BYTES, _INODE_BYTES)
+        self._cache = _cache_by(vol.keeper)
         self.inobt = Inobt(vol)
         self._expected: set[int] = set()
 

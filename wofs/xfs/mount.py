@@ -30,14 +30,15 @@ from wofs.xfs.agheaders import (
 )
 from wofs.xfs.attr import Attributes
 from wofs.xfs.bmap import Maps
-from wofs.xfs.buffer import Buffers
+from wofs.xfs.buffer import Buffers, buffers_by
 from wofs.xfs.data import Data
 from wofs.xfs.dir import Directories
 from wofs.xfs.geometry import Geometry, as_geometry, derive
 from wofs.xfs.inobt import first_inode
 from wofs.xfs.inode import Inodes
+from wofs.xfs.kept import Keeper, Protecting
 from wofs.xfs.log import LogState
-from wofs.xfs.options import MountOptions, mount_options
+from wofs.xfs.options import PROTECT, MountOptions, mount_options
 from wofs.xfs.super import read_super
 from wofs.xfs.symlink import Links
 from wofs.xfs.volume import Volume, log
@@ -66,8 +67,20 @@ class Mount(Volume):
         self.attrs = Attributes(self, self.maps)
         self.links = Links(self, self.maps)
 
+    @property
+    def protects_all(self) -> bool:
+        """Whether nothing that answers a request may be kept in ordinary memory."""
+        return self.keeper.store is not None
+
+    def enforce(self) -> None:
+        """Compare all write-once memory with what was published; end the process if it differs."""
+        self.arena.enforce()
+        if self.keeper.store is not None:
+            self.keeper.store.enforce()
+
     def close(self) -> None:
         """Give back the memory and the device; every handle is stale afterwards."""
+        self.keeper.close()
         self.arena.close()
         self.device.close()
 
@@ -79,11 +92,13 @@ def mount(
     slab: str = "auto",
     process_lifetime: bool = False,
     log_device: Device | None = None,
+    cache_share: float = 1.0,
 ) -> Mount:
     """Mount the image on `device` and return it, its structures sealed.
 
     `slab` names the memory backend; `process_lifetime` lets the slab be locked until the
-    process ends; `log_device` holds an external log and is read only here.
+    process ends; `log_device` holds an external log and is read only here. `cache_share` is the
+    part of their usual size that the caches of what may be evicted have.
     Raises NotXfs, Unsupported (a dirty log too, without `norecovery`), the other image errors
     for a damaged superblock or root, and `OSError` of the device.
     """
@@ -95,7 +110,8 @@ def mount(
         sb.rootino = _find_root(device, sb)
     arena = _arena_for(device, sb, slab)
     try:
-        mounted = Mount(_publish(device, arena, sb, log_state, options))
+        keeper = _keeper_for(arena, options, cache_share)
+        mounted = Mount(_publish(device, arena, sb, log_state, options, keeper))
         arena.finish(process_lifetime=process_lifetime)
         _verify_root(mounted)
     except BaseException:
@@ -169,12 +185,24 @@ def _arena_for(device: Device, sb: Superblock, slab: str) -> Arena:
     return arena
 
 
+def _keeper_for(arena: Arena, options: MountOptions, share: float) -> Keeper:
+    """Return what makes the caches, in memory as the arena's where all is to be protected."""
+    if PROTECT[options.protect] == "all":
+        return Protecting(arena.stats().backend, share)
+    return Keeper(share)
+
+
 def _publish(
-    device: Device, arena: Arena, sb: Superblock, log_state: LogState, options: MountOptions
+    device: Device,
+    arena: Arena,
+    sb: Superblock,
+    log_state: LogState,
+    options: MountOptions,
+    keeper: Keeper,
 ) -> Volume:
     """Put every mount structure into the arena and return the volume that reads them there."""
     geo = arena.cache(Geometry).init_once("geometry", **derive(sb))
-    buffers = Buffers(device, geo)
+    buffers = buffers_by(keeper, device, geo)
     present = ags_present(geo, device.size)
     reporter = _HeaderReporter()
 
@@ -196,6 +224,7 @@ def _publish(
         agf,
         agi,
         agfl,
+        keeper,
     )
 
 

@@ -18,6 +18,7 @@ from wofs.record import Record
 from wofs.slab import Arena
 from wofs.xfs.buffer import Buffers
 from wofs.xfs.geometry import Geometry
+from wofs.xfs.kept import Keeper
 from wofs.xfs.log import LogState
 from wofs.xfs.options import MountOptions
 
@@ -42,6 +43,7 @@ class Volume:
         agf: Sequence[Agf | None],
         agi: Sequence[Agi | None],
         agfl: Sequence[Agfl | None],
+        keeper: Keeper,
     ) -> None:
         self.device = device
         self.buffers = buffers
@@ -53,6 +55,7 @@ class Volume:
         self.agf = agf
         self.agi = agi
         self.agfl = agfl
+        self.keeper = keeper
         self._reported: set[str] = set()
 
     def structures(self) -> Iterator[tuple[str, Record]]:

@@ -7,7 +7,7 @@ lists raise when they reach it, lookups elsewhere go on.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from wofs.errors import BadField, NotDir, NotFound, Where
 from wofs.ondisk import dir as disk
@@ -15,10 +15,10 @@ from wofs.ondisk.inode import FMT_LOCAL
 from wofs.ondisk.kind import Kind
 from wofs.xfs.bmap import ExtentMap, Maps
 from wofs.xfs.buffer import Block, Run
-from wofs.xfs.cache import Cache
 from wofs.xfs.dir import index
 from wofs.xfs.dir.hash import da_hashname
 from wofs.xfs.dir.index import IndexBlock
+from wofs.xfs.dir.packed import ENTRIES, INDEX, Entries
 from wofs.xfs.dir.parse import Entry, bad, data_entries, shortform
 from wofs.xfs.geometry import DIR_LEAF_OFFSET, fsb_to_daddr
 from wofs.xfs.inode import Inode
@@ -31,14 +31,18 @@ CACHED_INDEX_BYTES = 4 << 20
 """Most that parsed blocks of their indexes take up."""
 
 
-def _weight(entries: list[Entry]) -> int:
+MOST_AT_ONCE = 48
+"""Entries of a block in write-once memory that are read together: a reply holds about as many."""
+
+
+def _weight(entries: Sequence[Entry]) -> int:
     """Return about how many bytes a list of entries holds: each a tuple, a name, two numbers."""
     return 200 + 220 * len(entries)
 
 
 def _weight_of_index(found: IndexBlock) -> int:
     """Return about how many bytes a parsed block of the index holds."""
-    return 500 + 8 * len(found.hashes) + len(found.block.data)
+    return 500 + 8 * len(found.hashes) + len(found.data)
 
 
 class Directories:
@@ -47,10 +51,8 @@ class Directories:
     def __init__(self, vol: Volume, maps: Maps) -> None:
         self._vol = vol
         self._maps = maps
-        self._blocks: Cache[tuple[int, int], list[Entry]] = Cache(CACHED_BYTES, _weight)
-        self._index: Cache[tuple[int, int], IndexBlock] = Cache(
-            CACHED_INDEX_BYTES, _weight_of_index
-        )
+        self._blocks = vol.keeper.cache(CACHED_BYTES, _weight, ENTRIES)
+        self._index = vol.keeper.cache(CACHED_INDEX_BYTES, _weight_of_index, INDEX)
 
     def entries(self, inode: Inode, after: int = 0) -> Iterator[Entry]:
         """Yield (cookie, ino, ftype, name) in the directory's order, '.' and '..' left out.
@@ -93,9 +95,9 @@ class Directories:
         if inode.type != 4:
             raise NotDir(f"inode {inode.ino} is no directory", name)
         if inode.format == FMT_LOCAL:
-            candidates: Iterable[Entry] = self._shortform(inode)[2:]
+            candidates = _among(self._shortform(inode), name)
         elif self._is_block_form(inode):
-            candidates = self._data_block(inode, 0)[2:]
+            candidates = _among(self._data_block(inode, 0), name)
         else:
             candidates = self._by_hash(inode, name)
         for entry in candidates:
@@ -109,7 +111,7 @@ class Directories:
             return self._vol.where(f"inode {inode.ino}")
         return self._vol.where(block.obj, block.daddr, len(block.data))
 
-    def _shortform(self, inode: Inode) -> list[Entry]:
+    def _shortform(self, inode: Inode) -> Sequence[Entry]:
         """Return the verified entries of a directory that lies in its inode."""
         key = (inode.ino, 0)
         found = self._blocks.get(key)
@@ -147,7 +149,7 @@ class Directories:
             return extents.startoff[at + 1] // per * size
         return start
 
-    def _data_block(self, inode: Inode, start: int) -> list[Entry]:
+    def _data_block(self, inode: Inode, start: int) -> Sequence[Entry]:
         """Return the verified entries of the data block at byte `start`."""
         key = (inode.ino, start)
         found = self._blocks.get(key)
@@ -198,28 +200,41 @@ class Directories:
             first, end = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)
             for at in range(first, end):
                 if leaf.words[at]:
-                    entry = self._entry_at(inode, leaf.words[at], leaf.block)
+                    entry = self._entry_at(inode, leaf.words[at], leaf.where)
                     if entry[3] != name and da_hashname(entry[3]) != hashval:
                         found = f"{hashval:#x} for {entry[3]!r}"
                         raise leaf.bad("hashval", found, f"{da_hashname(entry[3]):#x}")
                     yield entry
 
-    def _entry_at(self, inode: Inode, dataptr: int, leaf: Block) -> Entry:
+    def _entry_at(self, inode: Inode, dataptr: int, where: Where) -> Entry:
         """Return the entry that a leaf's address leads to."""
         size = self._vol.geo.dirblksize
         start = (dataptr << 3) // size * size
         if start >= inode.size:
-            raise bad(self._where(inode, leaf), "address", dataptr, "inside the directory")
+            raise bad(where, "address", dataptr, "inside the directory")
         found = self._data_block(inode, start)
         at = bisect_left(found, (dataptr + 1,))
         if at == len(found) or found[at][0] != dataptr + 1:
-            where = self._where(inode, leaf)
             raise BadField(where, f"address {dataptr:#x} leads to no entry")
         return found[at]
 
 
-def _behind(entries: list[Entry], after: int, with_dots: bool) -> list[Entry]:
-    """Return the entries of a block behind cookie `after`; '.' and '..' are never among them."""
+def _among(entries: Sequence[Entry], name: bytes) -> Iterable[Entry]:
+    """Return the entries of a block that may be called `name`; '.' and '..' are not."""
+    if isinstance(entries, Entries):
+        return () if name in (b".", b"..") else entries.named(name)
+    return entries[2:]
+
+
+def _behind(entries: Sequence[Entry], after: int, with_dots: bool) -> list[Entry]:
+    """Return the entries of a block behind cookie `after`; '.' and '..' are never among them.
+
+    Of a block that is read where it lies as many as answer a request, else all.
+    """
+    if isinstance(entries, Entries):
+        first = max(entries.behind(after), 2 if with_dots else 0)
+        return entries[first : first + MOST_AT_ONCE]
+    assert isinstance(entries, list)
     skip = bisect_right(entries, (after, 1 << 64)) if after else 0
     if with_dots:
         skip = max(skip, 2)

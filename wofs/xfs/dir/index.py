@@ -8,7 +8,6 @@ the level, every walk along siblings by a visited set.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from array import array
 from bisect import bisect_left
@@ -32,7 +31,7 @@ class IndexBlock:
     a directory's leaf, nothing for an attribute leaf. Siblings are dablks, 0 for none.
     """
 
-    block: Block
+    data: bytes
     where: Where
     level: int
     forw: int
@@ -64,17 +63,17 @@ def parse(block: Block, where: Where) -> IndexBlock:
         stale = second.count(0)
         if stale != level:
             raise bad(where, "stale", level, f"{stale}, the entries without an address")
-        return IndexBlock(block, where, 0, forw, back, hashes, second)
+        return IndexBlock(block.data, where, 0, forw, back, hashes, second)
     if not 1 <= level <= MAX_DEPTH:
         raise bad(where, "level", level, f"1 to {MAX_DEPTH}")
     if not count:
         raise bad(where, "count", 0, "at least 1")
-    return IndexBlock(block, where, level, forw, back, hashes, second)
+    return IndexBlock(block.data, where, level, forw, back, hashes, second)
 
 
 def check_order(hashes: Sequence[int], where: Where) -> None:
     """Raise BadField unless hashes ascend."""
-    if any(a > b for a, b in itertools.pairwise(hashes)):
+    if list(hashes) != sorted(hashes):
         raise bad(where, "hashval", "out of order", "hashes in ascending order")
 
 
