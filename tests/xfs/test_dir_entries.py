@@ -78,7 +78,7 @@ def test_data_block_entries(
     opened: Mount, directories: list[Inode], data: st.DataObject, flips: list[tuple[int, int]]
 ) -> None:
     inode = data.draw(st.sampled_from([d for d in directories if d.format != FMT_LOCAL]))
-    block = opened.dirs._load(inode, 0, disk.DIR_DATA)
+    block = opened.dirs.load(inode, 0, disk.DIR_DATA)
     end = parse.data_end(block, WHERE)
     content = changed(block.data, flips)
     quick = _decode.data_entries(content, end, 0, *numbers(opened))

@@ -34,6 +34,8 @@ VERBS = {
     "stat": "Show all attributes of files.",
     "cp": "Copy files and trees out of the image.",
     "find": "Search a tree by name, type, size and time.",
+    "check": "Hold the image to every rule and report what breaks one; nothing is written.",
+    "explain": "Explain a rule of `wofs check` by its code.",
     "mount": "Mount the image through FUSE.",
     "umount": "Unmount what `wofs mount` mounted.",
     "slab": "Show the mount structures in write-once memory: caches, pages, values.",
@@ -56,6 +58,7 @@ Examples:
   wofs cat disk.img /etc/os-release      read a file
   wofs cp -r disk.img /etc ./etc         copy a tree, times and holes kept
   wofs find disk.img -name '*.conf' --ls
+  wofs check disk.img                    is it sound? (exit codes as fsck)
   wofs mount disk.img /mnt               mount it through FUSE
   wofs ls -o norecovery dirty.img        a log that was not replayed is refused otherwise
 

@@ -76,7 +76,7 @@ class Request:
     def opened(self) -> Iterator[Filesystem]:
         """Open the image for the time of the block; being told to end, undo what is half done."""
         o = self.options
-        with _logging(self.quiet, self.verbose), ended_tidily():
+        with logged(self.quiet, self.verbose), ended_tidily():
             with progress.unpacking(self.quiet) as tell:
                 opened = open(
                     self.image,
@@ -134,7 +134,7 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
+def logged(quiet: bool, verbose: bool) -> Iterator[None]:
     """Send the library's log to stderr for the time of the block."""
     logger, handler = logging.getLogger("wofs"), _Lines()
     level, propagate = logger.level, logger.propagate

@@ -82,4 +82,8 @@ def _short(name: str, *magics: bytes) -> Kind:
 
 INOBT = _short("inobt block", b"IAB3")
 FINOBT = _short("finobt block", b"FIB3")
+BNOBT = _short("bnobt block", b"AB3B")
+CNTBT = _short("cntbt block", b"AB3C")
+RMAPBT = _short("rmapbt block", b"RMB3")
+REFCOUNTBT = _short("refcountbt block", b"R3FC")
 BMBT = Kind("bmbt block", (b"BMA3",), magic=0, crc=64, uuid=40, blkno=24, owner=56)

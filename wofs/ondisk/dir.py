@@ -8,6 +8,7 @@ from wofs.record import Record, record, u16, u32
 
 DATA_HEADER_BYTES = 64
 LEAF_HEADER_BYTES = 64
+FREE_HEADER_BYTES = 64
 BLOCK_TAIL_BYTES = 8
 FREE_TAG = 0xFFFF
 MAX_NAME_BYTES = 255
@@ -30,6 +31,9 @@ DIR_INDEX = Kind(
     uuid=32,
     blkno=16,
     owner=48,
+)
+DIR_FREE = Kind(
+    "directory free block", (b"XDF3",), magic=0, crc=4, uuid=24, blkno=8, owner=40
 )
 ATTR_INDEX = Kind(
     "attribute block",

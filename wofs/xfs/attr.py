@@ -88,7 +88,7 @@ class Attributes:
     def _shown(self, inode: Inode) -> list[tuple[bytes, bytes, Value]]:
         """Return (full name, stored name, value) of all attributes that are shown."""
         out = []
-        for flags, name, value in self._all(inode):
+        for flags, name, value in self.stored(inode):
             prefix = _PREFIX.get(flags & disk.NAMESPACES)
             if prefix is None or flags & disk.INCOMPLETE:
                 continue
@@ -126,8 +126,8 @@ class Attributes:
             return self._vol.where(f"inode {inode.ino} attr fork")
         return self._vol.where(block.obj, block.daddr, len(block.data))
 
-    def _all(self, inode: Inode) -> Iterator[Attr]:
-        """Yield every attribute of the fork."""
+    def stored(self, inode: Inode) -> Iterator[Attr]:
+        """Yield every attribute of the fork, hidden ones too, under the name on disk."""
         if not self.has_any(inode):
             return
         if inode.aformat == FMT_LOCAL:
@@ -139,7 +139,7 @@ class Attributes:
     def _candidates(self, inode: Inode, name: bytes) -> Iterator[Attr]:
         """Yield the attributes whose hash is that of `name` (all of a shortform)."""
         if not self.has_any(inode) or inode.aformat == FMT_LOCAL:
-            yield from self._all(inode)
+            yield from self.stored(inode)
             return
         hashval = da_hashname(name)
         for leaf in index.leaves_for(self._loader(inode), 0, hashval):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wofs.errors import BadField, ImageError
@@ -22,13 +22,19 @@ from wofs.xfs.geometry import Geometry, fsb_to_daddr, fsblock_at, valid_extent
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """One btree type: kind of its blocks, sizes in bytes of header, key, pointer, record."""
+    """One btree type: kind of its blocks, sizes in bytes of header, key, pointer, record.
+
+    `key_at` and `record_at` give a number to order by of the key or record at an offset, where
+    that is not the first word.
+    """
 
     kind: Kind
     header: int
     key: int
     pointer: int
     record: int
+    key_at: Callable[[bytes, int], int] | None = None
+    record_at: Callable[[bytes, int], int] | None = None
 
     def maxrecs(self, blocksize: int, level: int) -> int:
         """Return how many records (level 0) or key-pointer pairs a block holds."""
@@ -129,6 +135,9 @@ class _Walk:
     def _first_key(self, block: Block, level: int) -> int:
         """Return the key of the first record, or the first key of an interior block."""
         tree = self.tree
+        own = tree.key_at if level else tree.record_at
+        if own is not None:
+            return own(block.data, tree.header)
         word = int.from_bytes(block.data[tree.header : tree.header + tree.key], "big")
         return word if level or self.short else word >> 9 & MAX_STARTOFF
 
@@ -162,7 +171,12 @@ class _Walk:
         tree = self.tree
         at = tree.header + tree.maxrecs(len(block.data), 1) * tree.key
         code = "I" if self.short else "Q"
-        keys = struct.unpack_from(f">{numrecs}{code}", block.data, tree.header)
+        keys: Sequence[int]
+        if tree.key_at is None:
+            keys = struct.unpack_from(f">{numrecs}{code}", block.data, tree.header)
+        else:
+            end = tree.header + numrecs * tree.key
+            keys = [tree.key_at(block.data, k) for k in range(tree.header, end, tree.key)]
         pointers = struct.unpack_from(f">{numrecs}{code}", block.data, at)
         return list(zip(pointers, self.ordered(keys, block), strict=True))
 

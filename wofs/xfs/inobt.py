@@ -14,7 +14,7 @@ from collections.abc import Iterator, MutableSequence
 from wofs.errors import BadField, ImageError
 from wofs.ondisk.ag import Agi
 from wofs.ondisk.btree import InobtFullRecord, InobtRecord
-from wofs.xfs.btree import INOBT, leaves
+from wofs.xfs.btree import INOBT, Tree, leaves
 from wofs.xfs.buffer import Block, Buffers
 from wofs.xfs.geometry import INODES_PER_CHUNK, Geometry, ag_length
 from wofs.xfs.kept import KIND_OF, Form
@@ -147,15 +147,28 @@ class Inobt:
         return table.problem(ino & geo.agino_mask) if table is not None else ""
 
 
-def read_chunks(buffers: Buffers, geo: Geometry, agno: int, agi: Agi) -> ChunkTable:
-    """Read and verify every record of one AG's inode btree."""
+def read_chunks(
+    buffers: Buffers,
+    geo: Geometry,
+    agno: int,
+    agi: Agi,
+    tree: Tree = INOBT,
+    visited: set[int] | None = None,
+) -> ChunkTable:
+    """Read and verify every record of one AG's inode btree, or of its finobt if that is `tree`.
+
+    `visited` collects the tree's blocks.
+    """
     table = ChunkTable()
-    obj = f"inobt {agno}"
+    whole = tree is INOBT
+    obj = f"{'inobt' if whole else 'finobt'} {agno}"
+    root, level = (agi.root, agi.level) if whole else (agi.free_root, agi.free_level)
     first, limit = geo.ag_header_blocks << geo.inopblog, (ag_length(geo, agno) << geo.inopblog) - 1
     sparse = bool(geo.has_sparse)
     align = min(INODES_PER_CHUNK, geo.inopblock)
     last = -INODES_PER_CHUNK
-    for block, numrecs in leaves(buffers, geo, INOBT, [agi.root], agi.level - 1, agno, obj):
+    walk = leaves(buffers, geo, tree, [root], level - 1, agno, obj, visited=visited)
+    for block, numrecs in walk:
         for start, hole, count, freecount, free in _records(block, numrecs, sparse):
             problem = _record_problem(start, hole, count, freecount, free, align)
             if start - last < INODES_PER_CHUNK:

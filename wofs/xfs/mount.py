@@ -93,12 +93,14 @@ def mount(
     process_lifetime: bool = False,
     log_device: Device | None = None,
     cache_share: float = 1.0,
+    need_root: bool = True,
 ) -> Mount:
     """Mount the image on `device` and return it, its structures sealed.
 
     `slab` names the memory backend; `process_lifetime` lets the slab be locked until the
     process ends; `log_device` holds an external log and is read only here. `cache_share` is the
-    part of their usual size that the caches of what may be evicted have.
+    part of their usual size that the caches of what may be evicted have. Without `need_root` a
+    damaged root is no error.
     Raises NotXfs, Unsupported (a dirty log too, without `norecovery`), the other image errors
     for a damaged superblock or root, and `OSError` of the device.
     """
@@ -113,7 +115,8 @@ def mount(
         keeper = _keeper_for(arena, options, cache_share)
         mounted = Mount(_publish(device, arena, sb, log_state, options, keeper))
         arena.finish(process_lifetime=process_lifetime)
-        _verify_root(mounted)
+        if need_root:
+            _verify_root(mounted)
     except BaseException:
         arena.close()
         raise

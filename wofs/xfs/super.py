@@ -25,7 +25,7 @@ from wofs.ondisk import features as feat
 from wofs.ondisk.sb import NULL_FSINO, SB_MAGIC, Superblock
 from wofs.record import check
 from wofs.units import SECTOR_BYTES
-from wofs.xfs.geometry import as_geometry, valid_extent, valid_ino
+from wofs.xfs.geometry import Geometry, as_geometry, valid_extent, valid_ino
 
 MAX_AGCOUNT = 1 << 17
 """Most AGs that are mounted: each costs 1 KiB of the slab and three reads."""
@@ -62,6 +62,11 @@ def read_super(device: Device, agno: int = 0) -> Superblock:
         hint = f"the copy in AG {spare} is sound: try -o sb={spare}"
         error.problem = f"{error.problem}; {hint}" if error.problem else hint
         raise
+
+
+def read_copy(device: Device, geo: Geometry, agno: int) -> Superblock:
+    """Return the verified copy of the superblock that starts AG `agno` (not 0)."""
+    return _read_at(device, agno * geo.agblocks << geo.blocklog, agno)
 
 
 def _where(device: Device, agno: int, offset: int, length: int, field: str | None = None) -> Where:

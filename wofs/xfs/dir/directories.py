@@ -164,14 +164,14 @@ class Directories:
 
     def _load_data(self, inode: Inode, start: int) -> Block:
         """Load and prove the data block at byte `start`."""
-        block = self._load(inode, start >> self._vol.geo.blocklog, disk.DIR_DATA)
+        block = self.load(inode, start >> self._vol.geo.blocklog, disk.DIR_DATA)
         alone = inode.size == len(block.data)
         if block.magic == disk.MAGIC_BLOCK and not alone:
             where = self._where(inode, block)
             raise bad(where, "magic", "0x58444233 (single block)", "0x58444433 (data)")
         return block
 
-    def _load(self, inode: Inode, dablk: int, kind: Kind) -> Block:
+    def load(self, inode: Inode, dablk: int, kind: Kind) -> Block:
         """Load and prove the directory block that starts at file block `dablk`."""
         geo = self._vol.geo
         runs = _runs(self._maps.extents(inode), dablk, geo.dirblk_fsbs)
@@ -184,18 +184,23 @@ class Directories:
         ]
         return self._vol.buffers.load_runs(kind, places, obj, inode.ino)
 
-    def _by_hash(self, inode: Inode, name: bytes) -> Iterator[Entry]:
-        """Yield the entries whose hash is that of `name`."""
-        hashval = da_hashname(name)
+    def index_loader(self, inode: Inode) -> index.Loader:
+        """Return the loader of the directory's index blocks."""
 
         def load(dablk: int) -> IndexBlock:
             found = self._index.get((inode.ino, dablk))
             if found is None:
-                block = self._load(inode, dablk, disk.DIR_INDEX)
+                block = self.load(inode, dablk, disk.DIR_INDEX)
                 found = index.parse(block, self._where(inode, block))
                 self._index.put((inode.ino, dablk), found)
             return found
 
+        return load
+
+    def _by_hash(self, inode: Inode, name: bytes) -> Iterator[Entry]:
+        """Yield the entries whose hash is that of `name`."""
+        hashval = da_hashname(name)
+        load = self.index_loader(inode)
         for leaf in index.leaves_for(load, self._vol.geo.dir_leaf_dablk, hashval):
             first, end = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)
             for at in range(first, end):

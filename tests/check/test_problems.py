@@ -1,0 +1,363 @@
+"""For each problem of the table one fault that shows it; without the fault nothing is found."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import wofs
+from support.patched import Patched, parts_of
+from wofs.check.problems import CODES
+from wofs.check.run import check
+from wofs.corrupt.parts import Part
+from wofs.xfs.geometry import agb_to_daddr, ino_to_byte, make_ino
+
+Unpack = Callable[[str], Path]
+
+_AGF_ROOTS = {"bnobt": 16, "cntbt": 20, "rmapbt": 24, "refcountbt": 88}
+_AGI_ROOTS = {"inobt": 20, "finobt": 328}
+
+
+class Subject:
+    """An image whose structures are found by name and changed, checksums mended."""
+
+    def __init__(self, path: Path) -> None:
+        self.device = Patched(path)
+        self.parts = parts_of(path)
+        with self.device.opened() as fs:
+            self.inos = {str(top): top.ino for top, _, _ in fs.root.walk()}
+            self.inos |= {str(t / n): (t / n).ino for t, _, files in fs.root.walk() for n in files}
+            self.mount = fs.root.image.mount
+            geo = self.mount.geo
+            self.blocksize, self.isize = geo.blocksize, geo.inodesize
+            self.agcount, self.rootino = geo.agcount, geo.rootino
+            self.starts = [agb_to_daddr(geo, agno, 0) << 9 for agno in range(geo.agcount)]
+            self.agino_mask = geo.agino_mask
+            self.free = [self._free_inode(agno) for agno in range(geo.agcount)]
+
+    def _free_inode(self, agno: int) -> tuple[int, int]:
+        """Return (ino, byte) of a free inode of an AG, (0, 0) if there is none."""
+        table = self.mount.inodes.inobt.table(agno)
+        assert table is not None
+        for start, hole, free in table:
+            if free and not hole:
+                agino = start + (free & -free).bit_length() - 1
+                ino = make_ino(self.mount.geo, agno, agino)
+                return ino, ino_to_byte(self.mount.geo, ino)
+        return 0, 0
+
+    def part(self, kind: str, number: int = 0, path: str | None = None) -> Part:
+        """Return the structure of a kind by its number in the image, or of a path."""
+        owner = None if path is None else self.inos[path]
+        return [p for p in self.parts if p.kind == kind and owner in (None, p.owner)][number]
+
+    def inode(self, path: str) -> Part:
+        """Return the inode of a path."""
+        return self.part("inode", path=path)
+
+    def root(self, tree: str, agno: int) -> Part:
+        """Return the root block of a btree of an AG."""
+        header, at = ("agf", _AGF_ROOTS[tree]) if tree in _AGF_ROOTS else ("agi", _AGI_ROOTS[tree])
+        agbno = self.get(self.part(header, agno), at, "I")
+        return Part(tree, agno, 0, self.starts[agno] + agbno * self.blocksize, self.blocksize, 52)
+
+    def get(self, part: Part, offset: int, code: str) -> int:
+        """Return a number of a structure."""
+        raw = self.device.pread(part.start + offset, struct.calcsize(">" + code))
+        return int(struct.unpack(">" + code, raw)[0])
+
+    def put(self, part: Part, offset: int, code: str, *values: int) -> None:
+        """Change numbers of a structure."""
+        self.device.change(part, offset, struct.pack(">" + code, *values))
+
+    def add(self, part: Part, offset: int, code: str, step: int) -> None:
+        """Add to a number of a structure."""
+        self.put(part, offset, code, self.get(part, offset, code) + step)
+
+    def spoil(self, part: Part, offset: int) -> None:
+        """Change a byte and leave the checksum stale."""
+        old = self.device.pread(part.start + offset, 1)
+        self.device.change(part, offset, bytes([old[0] ^ 1]), mend=False)
+
+    def small_folder(self) -> tuple[str, Part]:
+        """Return (path, inode) of a shortform directory whose first entry is a file."""
+        for path in sorted(self.inos):
+            part = self.inode(path)
+            raw = self.device.pread(part.start, part.size)
+            if raw[5] == 1 and raw[2] >> 4 == 4 and raw[176] and not raw[177]:
+                name = raw[176 + 9 : 176 + 9 + raw[176 + 6]].decode("latin-1")
+                child = self.inos.get(f"{path.rstrip('/')}/{name}")
+                if child and raw[176 + 9 + len(name)] == 1 and path != "/":
+                    return path, part
+        raise AssertionError("no such directory")
+
+    def first_entry(self, part: Part) -> tuple[int, int]:
+        """Return (offset of the ftype, offset of the number) of a shortform's first entry."""
+        namelen = self.get(part, 182, "B")
+        return 185 + namelen, 186 + namelen
+
+    def file(self, number: int = 0) -> Part:
+        """Return the inode of a regular file with one extent."""
+        found = []
+        for path in sorted(self.inos):
+            part = self.inode(path)
+            raw = self.device.pread(part.start, part.size)
+            one = raw[5] == 2 and raw[2] >> 4 == 8 and raw[76:80] == b"\0\0\0\1"
+            if one and not raw[127] & 2:
+                found.append(part)
+        return found[number]
+
+
+def _dangling(s: Subject) -> None:
+    _, folder = s.small_folder()
+    s.put(folder, s.first_entry(folder)[1], "I", next(i for i, _ in s.free if i))
+
+
+def _two_parents(s: Subject) -> None:
+    _, folder = s.small_folder()
+    other = next(i for p, i in sorted(s.inos.items()) if p.count("/") == 1 and p != "/")
+    s.put(folder, s.first_entry(folder)[1], "I", other)
+    folder_of = next(p for p, i in s.inos.items() if i == other)
+    kind = s.get(s.inode(folder_of), 2, "H") >> 12
+    if kind != 4:
+        other = next(
+            s.inos[p] for p in sorted(s.inos)
+            if p != "/" and s.get(s.inode(p), 2, "H") >> 12 == 4
+        )  # fmt: skip
+        s.put(folder, s.first_entry(folder)[1], "I", other)
+
+
+def _emptied(s: Subject) -> Part:
+    """Empty a directory; return the inode that loses its name."""
+    _, folder = s.small_folder()
+    ino = s.get(folder, s.first_entry(folder)[1], "I")
+    s.put(folder, 176, "BB", 0, 0)
+    s.put(folder, 56, "Q", 6)
+    return next(p for p in s.parts if p.kind == "inode" and p.owner == ino)
+
+
+def _unlinked(s: Subject) -> None:
+    lost = _emptied(s)
+    s.put(lost, 16, "I", 0)
+    agino = lost.owner & s.agino_mask
+    agno = next(n for n in range(s.agcount) if s.starts[n] <= lost.start < _end(s, n))
+    s.put(s.part("agi", agno), 40 + 4 * (agino % 64), "I", agino)
+
+
+def _end(s: Subject, agno: int) -> int:
+    return s.starts[agno + 1] if agno + 1 < s.agcount else s.device.size
+
+
+def _free_mode(s: Subject) -> None:
+    ino, start = next(pair for pair in s.free if pair[0])
+    s.put(Part("inode", ino, 0, start, s.isize, 100), 2, "H", 0o100644)
+
+
+def _free_crc(s: Subject) -> None:
+    ino, start = next(pair for pair in s.free if pair[0])
+    s.spoil(Part("inode", ino, 0, start, s.isize, 100), 92)
+
+
+def _free_record(s: Subject) -> None:
+    agno = next(n for n in range(s.agcount) if s.free[n][0])
+    root = s.root("finobt", agno)
+    s.put(root, 6, "H", s.get(root, 6, "H") - 1)
+
+
+def _shifted(s: Subject) -> None:
+    """Make one free extent of the cntbt start later."""
+    root = s.root("cntbt", 0)
+    last = 56 + 8 * (s.get(root, 6, "H") - 1)
+    s.add(root, last, "I", 1)
+    s.add(root, last + 4, "I", -1)
+
+
+def _share(s: Subject) -> None:
+    for agno in range(s.agcount):
+        root = s.root("refcountbt", agno)
+        if s.get(root, 6, "H"):
+            s.add(root, 64, "I", 1)
+            return
+    raise AssertionError("nothing is shared")
+
+
+def _owner(s: Subject) -> None:
+    block = s.root("rmapbt", 0)
+    while s.get(block, 4, "H"):
+        most = (s.blocksize - 56) // 44
+        agbno = s.get(block, 56 + 40 * most, "I")
+        block = Part("rmapbt", 0, 0, s.starts[0] + agbno * s.blocksize, s.blocksize, 52)
+    last = s.get(block, 6, "H") - 1
+    s.add(block, 56 + 24 * last + 8, "Q", -1)
+
+
+def _dropped(s: Subject) -> None:
+    file = s.file()
+    s.put(file, 56, "QQ", 0, 0)
+    s.put(file, 76, "I", 0)
+
+
+def _twice(s: Subject) -> None:
+    one, two = s.file(0), s.file(1)
+    s.device.change(two, 184, s.device.pread(one.start + 184, 8))
+    s.put(two, 64, "Q", s.get(one, 64, "Q"))
+    s.put(one, 120, "Q", s.get(one, 120, "Q") & ~2)
+    taken = s.root("bnobt", 0)
+    low = (s.get(two, 184, "Q") & (1 << 21) - 1) | (taken.start - s.starts[0]) // s.blocksize << 21
+    s.put(two, 184, "Q", low)
+
+
+def _short(s: Subject) -> None:
+    s.device.cut(s.device.size - s.blocksize)
+
+
+def _flag(s: Subject, bits: int) -> None:
+    """Set flags of the first attribute that lies in an inode."""
+    for path in sorted(s.inos):
+        part = s.inode(path)
+        if s.get(part, 82, "B") and s.get(part, 83, "B") == 1:
+            at = 176 + 8 * s.get(part, 82, "B") + 6
+            s.put(part, at, "B", s.get(part, at, "B") | bits)
+            return
+    raise AssertionError("no shortform attributes")
+
+
+FAULTS: dict[str, Callable[[Subject], None]] = {
+    "WX0101": lambda s: s.spoil(s.part("sb"), 108),
+    "WX0102": lambda s: s.spoil(s.part("sb", 1), 108),
+    "WX0103": lambda s: s.add(s.part("sb", 1), 125, "B", 1),
+    "WX0104": lambda s: s.add(s.part("sb"), 128, "Q", 64),
+    "WX0105": lambda s: s.add(s.part("sb"), 136, "Q", 1),
+    "WX0106": lambda s: s.add(s.part("sb"), 144, "Q", -1),
+    "WX0107": _short,
+    "WX0108": lambda s: s.add(s.part("sb"), 212, "I", 1 << 20),
+    "WX0201": lambda s: s.put(s.part("agf"), 8, "I", 77),
+    "WX0202": lambda s: s.put(s.part("agi"), 8, "I", 77),
+    "WX0203": lambda s: s.put(s.part("agfl"), 4, "I", 77),
+    "WX0204": lambda s: s.put(
+        s.part("agfl"), 36 + 4 * s.get(s.part("agf"), 40, "I"), "I", 0
+    ),
+    "WX0205": lambda s: s.add(s.part("agf"), 48, "I", -1),
+    "WX0206": lambda s: s.add(s.part("agf"), 52, "I", 1),
+    "WX0207": lambda s: s.add(s.part("agf"), 56, "I", -1),
+    "WX0208": lambda s: s.add(s.part("agf"), 60, "I", 1),
+    "WX0210": lambda s: s.add(s.part("agi"), 16, "I", 64),
+    "WX0211": lambda s: s.add(s.part("agi"), 28, "I", 1),
+    "WX0213": lambda s: s.put(s.part("agi"), 40, "I", 1),
+    "WX0214": _unlinked,
+    "WX0220": lambda s: s.put(s.root("bnobt", 0), 4, "H", 7),
+    "WX0221": lambda s: s.put(s.root("cntbt", 0), 48, "I", 77),
+    "WX0222": _shifted,
+    "WX0223": lambda s: s.spoil(s.root("inobt", 0), 60),
+    "WX0224": lambda s: s.spoil(s.root("finobt", 0), 60),
+    "WX0225": _free_record,
+    "WX0226": lambda s: s.put(s.root("rmapbt", 0), 0, "I", 0),
+    "WX0227": _owner,
+    "WX0228": lambda s: s.put(s.root("refcountbt", 0), 12, "I", 5),
+    "WX0229": _share,
+    "WX0301": lambda s: s.spoil(s.part("dirdata"), 64),
+    "WX0302": lambda s: s.spoil(s.part("dirindex"), 64),
+    "WX0303": _dangling,
+    "WX0304": lambda s: s.put(
+        s.small_folder()[1], s.first_entry(s.small_folder()[1])[0], "B", 2
+    ),
+    "WX0305": _two_parents,
+    "WX0306": lambda s: s.put(s.small_folder()[1], 178, "I", s.inos[s.small_folder()[0]]),
+    "WX0307": lambda s: (_emptied(s), None)[1],
+    "WX0308": lambda s: s.put(s.part("sb"), 56, "Q", s.file().owner),
+    "WX0310": lambda s: s.add(s.part("dirdata"), 50, "H", 8),
+    "WX0312": lambda s: s.add(s.part("dirindex"), 64, "I", -1),
+    "WX0401": lambda s: s.put(s.file(), 0, "H", 0),
+    "WX0402": _free_mode,
+    "WX0403": _free_crc,
+    "WX0404": lambda s: s.add(s.file(), 16, "I", 1),
+    "WX0405": lambda s: s.put(_emptied(s), 16, "I", 0),
+    "WX0410": lambda s: s.put(s.file(), 176, "QQ", 0x1FF, (1 << 64) - (1 << 21) | 1),
+    "WX0411": lambda s: s.put(s.file(), 90, "H", 1),
+    "WX0501": lambda s: _flag(s, 6),
+    "WX0502": lambda s: s.spoil(s.part("target"), 60),
+    "WX0503": lambda s: _flag(s, 0x80),
+    "WX0601": _twice,
+    "WX0602": _dropped,
+    "WX0603": lambda s: s.put(s.part("agf"), 8, "I", 77),
+}
+"""What shows each problem on an image with owner and share trees."""
+
+ELSEWHERE = {"WX0110": "log", "WX0111": "dirty", "WX0112": "external-log", "WX0212": "iblocks"}
+"""Problems that another image shows."""
+
+
+@pytest.fixture(scope="module")
+def subject(image: Unpack) -> Iterator[Subject]:
+    """The image that has all btrees."""
+    found = Subject(image("b1k-rmap"))
+    yield found
+    found.device.really_close()
+
+
+def _codes(device: Patched) -> set[str]:
+    return set(check(device).counts)
+
+
+def test_the_table_is_covered() -> None:
+    assert FAULTS.keys() | ELSEWHERE.keys() == CODES.keys()
+    assert not FAULTS.keys() & ELSEWHERE.keys()
+    assert len({p.name for p in CODES.values()}) == len(CODES)
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_fault(subject: Subject, code: str) -> None:
+    subject.device.restore()
+    FAULTS[code](subject)
+    try:
+        found = _codes(subject.device)
+    finally:
+        subject.device.restore()
+    assert code in found
+
+
+def test_without_a_fault(subject: Subject) -> None:
+    subject.device.restore()
+    assert not _codes(subject.device)
+
+
+def test_findings_name_their_place(subject: Subject) -> None:
+    subject.device.restore()
+    part = subject.file()
+    subject.add(part, 16, "I", 1)
+    report = check(subject.device)
+    subject.device.restore()
+    (finding,) = report.findings
+    assert finding.offset == part.start
+    assert finding.ino == part.owner
+    assert finding.path is not None
+    assert subject.inos[finding.path.decode()] == part.owner
+    assert (finding.expected, finding.found) == ("1", "2")
+
+
+def test_counters_of_inode_trees(image: Unpack) -> None:
+    device = Patched(image("new-defaults"))
+    assert not _codes(device)
+    agi = next(p for p in parts_of(image("new-defaults")) if p.kind == "agi")
+    count = int.from_bytes(device.pread(agi.start + 336, 4), "big")
+    device.change(agi, 336, struct.pack(">I", count + 1))
+    assert _codes(device) == {"WX0212"}
+    device.really_close()
+
+
+def test_damaged_log(image: Unpack) -> None:
+    with wofs.open(image("default")) as fs:
+        start = fs.root.image.mount.log.daddr << 9
+    device = Patched(image("default"))
+    device.cut(start + 4096)  # the image ends inside the log
+    assert {"WX0107", "WX0110"} <= _codes(device)
+    device.really_close()
+
+
+def test_external_log(image: Unpack) -> None:
+    device = Patched(image("external-log"))
+    assert _codes(device) == {"WX0112"}
+    device.really_close()

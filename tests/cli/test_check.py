@@ -1,0 +1,78 @@
+"""`wofs check` and `wofs explain`: output, JSON, exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.cli import Run
+from support.patched import parts_of
+from wofs.check.problems import CODES
+from wofs.corrupt.parts import Part
+from wofs.device.crc import crc_of
+
+Unpack = Callable[[str], Path]
+
+
+@pytest.fixture
+def wrong_count(image: Unpack, tmp_path: Path) -> tuple[Path, Part]:
+    """A copy of an image whose first AGF counts one free block too many."""
+    agf = next(p for p in parts_of(image("default")) if p.kind == "agf")
+    data = bytearray(image("default").read_bytes())
+    sector = data[agf.start : agf.start + agf.size]
+    sector[52:56] = (int.from_bytes(sector[52:56], "big") + 1).to_bytes(4, "big")
+    sector[216:220] = crc_of(bytes(sector), 216).to_bytes(4, "little")
+    data[agf.start : agf.start + agf.size] = sector
+    path = tmp_path / "wrong.img"
+    path.write_bytes(data)
+    return path, agf
+
+
+def test_clean(wofs: Run, image: Unpack) -> None:
+    done = wofs("check", image("default"))
+    assert (done.code, done.err) == (0, "")
+    assert done.lines == [f"{image('default')}: nothing is wrong"]
+
+
+def test_finding(wofs: Run, wrong_count: tuple[Path, Part]) -> None:
+    path, agf = wrong_count
+    before = path.read_bytes()
+    done = wofs("check", path)
+    assert done.code == 4
+    assert any(line.startswith("WX0206 agf-freeblks: error:") for line in done.lines)
+    assert any(f"[byte {agf.start:#x}]" in line for line in done.lines)
+    assert path.read_bytes() == before
+
+
+def test_json(wofs: Run, wrong_count: tuple[Path, Part]) -> None:
+    path, agf = wrong_count
+    done = wofs("check", "--json", path)
+    assert done.code == 4
+    found = {obj["code"]: obj for obj in done.objects}
+    one = found["WX0206"]
+    assert one["object"] == "ag 0 / agf"
+    assert (one["field"], one["offset"], one["agno"]) == ("freeblks", agf.start, 0)
+    assert int(str(one["found"])) == int(str(one["expected"])) + 1
+
+
+def test_not_xfs(wofs: Run, tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(65536))
+    assert wofs("check", tmp_path / "zeros").code == 8
+    assert wofs("check", tmp_path / "missing").code == 8
+
+
+def test_usage(wofs: Run) -> None:
+    assert wofs("check").code == 16
+    assert wofs("check", "--nonsense", "x").code == 16
+    assert wofs("check", "-o", "nonsense", "x").code == 16
+
+
+def test_explain(wofs: Run) -> None:
+    done = wofs("explain", "WX0312")
+    assert done.code == 0
+    assert done.lines[0] == "WX0312 dir-hash-order (error)"
+    assert wofs("explain", "dir-hash-order").out == done.out
+    assert len(wofs("explain").lines) == len(CODES)
+    assert wofs("explain", "WX9999").code == 2

@@ -1,0 +1,156 @@
+"""Every block owned exactly once, and the trees of owners and shares in agreement with that.
+
+Source: `scrub/rmap.c`, `scrub/refcount.c`, `repair/rmap.c`, `repair/scan.c`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wofs.check.owners import (
+    OWN_FREE,
+    OWN_LOG,
+    Span,
+    may_share,
+    owner_name,
+    runs_of,
+    sharing,
+)
+from wofs.check.state import State
+from wofs.xfs.geometry import ag_length, agb_to_daddr
+
+_HAS_REFLINK = 4
+
+Share = tuple[int, int, int]
+"""(first block, end, how many extents have it)."""
+
+
+def own_log(state: State) -> None:
+    """Note the blocks of an internal log."""
+    geo = state.mount.geo
+    if geo.logstart:
+        state.own(geo.logstart, geo.logblocks, OWN_LOG)
+
+
+def check_accounts(state: State) -> None:
+    """Account for every block; where damage hides owners, only for what is owned twice."""
+    if state.report.hidden:
+        state.report.add("accounting-skipped", "image")
+    for agno in range(state.agcount):
+        _Account(state, agno).check()
+
+
+class _Account:
+    """The blocks of one AG."""
+
+    def __init__(self, state: State, agno: int) -> None:
+        self.state = state
+        self.agno = agno
+        self.whole = not state.report.hidden
+        self.reflink = bool(state.mount.geo.ro_compat & _HAS_REFLINK)
+        self.shared: list[Share] = []
+
+    def check(self) -> None:
+        """Sweep over the AG's owners, then compare the trees with them."""
+        spans = list(self.state.spans[self.agno])
+        self._sweep(spans)
+        if not self.whole:
+            return
+        if self.agno in self.state.shares:
+            self._compare_shares(self.state.shares[self.agno])
+        if self.agno in self.state.rmaps:
+            self._compare_owners(spans)
+
+    def _sweep(self, spans: list[Span]) -> None:
+        """Find gaps, overlaps, and what is shared."""
+        reached, holder = 0, (OWN_FREE, 0)
+        cluster: list[tuple[int, int]] = []
+        for start, count, owner, offset in spans:
+            if start > reached and self.whole:
+                self._unowned(reached, start)
+            if start >= reached:
+                self._note_shares(cluster)
+                cluster = []
+            elif not (self.reflink and may_share(owner, offset) and may_share(*holder)):
+                self._twice(start, min(reached, start + count), holder, (owner, offset))
+            if may_share(owner, offset):
+                cluster.append((start, start + count))
+            if start + count > reached:
+                reached, holder = start + count, (owner, offset)
+        self._note_shares(cluster)
+        end = ag_length(self.state.mount.geo, self.agno)
+        if reached < end and self.whole:
+            self._unowned(reached, end)
+
+    def _note_shares(self, cluster: list[tuple[int, int]]) -> None:
+        if len(cluster) > 1:
+            self.shared += sharing(cluster)
+
+    def _place(self, agbno: int) -> int:
+        return agb_to_daddr(self.state.mount.geo, self.agno, agbno) << 9
+
+    def _unowned(self, start: int, end: int) -> None:
+        self.state.report.add(
+            "block-unowned", f"ag {self.agno} / blocks {start} to {end - 1}", agno=self.agno,
+            expected="an owner, or to be free", found="neither", offset=self._place(start),
+        )  # fmt: skip
+
+    def _twice(
+        self, start: int, end: int, one: tuple[int, int], two: tuple[int, int]
+    ) -> None:
+        inos = [owner for owner, offset in (two, one) if not owner >> 63]
+        self.state.report.add(
+            "block-owned-twice", f"ag {self.agno} / blocks {start} to {end - 1}",
+            expected=f"only {owner_name(*one)}", found=f"{owner_name(*two)} too",
+            offset=self._place(start), ino=inos[0] if inos else None, agno=self.agno,
+        )  # fmt: skip
+
+    def _compare_shares(self, records: list[Share]) -> None:
+        """Hold the refcountbt to what the extents share."""
+        there, found = _joined(records), _joined(self.shared)
+        if there == found:
+            return
+        odd = sorted(set(there) ^ set(found))
+        start, end, refs = odd[0]
+        what = f"blocks {start} to {end - 1} {refs} times"
+        in_tree = odd[0] in set(there)
+        self.state.report.add(
+            "refcountbt-differs", f"ag {self.agno} / refcountbt", agno=self.agno,
+            expected="what extents share" if in_tree else what,
+            found=what if in_tree else f"{len(odd)} differences", offset=self._place(start),
+        )  # fmt: skip
+
+    def _compare_owners(self, spans: list[Span]) -> None:
+        """Hold the rmapbt to the owners that were found."""
+        found = runs_of(span for span in spans if span[2] != OWN_FREE)
+        there = runs_of(self.state.rmap_tree(self.agno).owners())
+        if there == found:
+            return
+        odd = sorted(set(there) ^ set(found), key=lambda run: run[2])
+        owner, key, start, end = odd[0]
+        what = f"blocks {start} to {end - 1} of {owner_name(owner, key)}"
+        in_tree = odd[0] in set(there)
+        self.state.report.add(
+            "rmapbt-differs", f"ag {self.agno} / rmapbt", agno=self.agno,
+            expected="the owner that was found" if in_tree else what,
+            found=what if in_tree else f"{len(odd)} differences",
+            offset=self._place(start), ino=None if owner >> 63 else owner,
+        )  # fmt: skip
+
+
+def _joined(shares: list[Share]) -> list[Share]:
+    """Return shares with those that continue each other joined."""
+    return list(_join(sorted(shares)))
+
+
+def _join(shares: list[Share]) -> Iterator[Share]:
+    last: Share | None = None
+    for start, end, refs in shares:
+        if last is not None and last[1] == start and last[2] == refs:
+            last = (last[0], end, refs)
+            continue
+        if last is not None:
+            yield last
+        last = (start, end, refs)
+    if last is not None:
+        yield last

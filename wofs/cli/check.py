@@ -1,0 +1,177 @@
+"""`wofs check`: hold an image to every rule and report what breaks one, grouped and short."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any
+
+import click
+
+from wofs.check.findings import Finding, Report
+from wofs.check.problems import CODES, NOTE, Problem
+from wofs.check.run import check
+from wofs.cli import progress
+from wofs.cli.output import Json, Output, escape, message, named, say
+from wofs.cli.request import JSON_HELP, ended_tidily, logged, parse_options
+from wofs.errors import WofsError
+from wofs.fs.filesystem import open_source
+
+CLEAN, UNCORRECTED, OPERATIONAL, WRONG_USAGE = 0, 4, 8, 16
+"""Exit codes of fsck(8)."""
+
+SHOWN = 3
+"""Findings of one problem shown one by one, unless all are asked for."""
+
+
+class WrongUsage(click.UsageError):
+    """Wrong usage of a verb whose exit status is fsck(8)'s."""
+
+    exit_code = WRONG_USAGE
+
+
+class FsckVerb(click.Command):
+    """A verb whose exit status for wrong usage is fsck(8)'s."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> click.Context:
+        """Parse the arguments."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise WrongUsage(error.format_message(), error.ctx) from error
+
+
+@click.command(
+    "check",
+    cls=FsckVerb,
+    epilog="\b\nExamples:\n  wofs check disk.img\n  wofs check -a disk.img          every finding\n"
+    "  wofs check --json disk.img | jq 'select(.severity == \"error\")'\n"
+    "  wofs explain WX0312             what a rule says",
+)
+@click.argument("image")
+@click.option(
+    "-o", "words", metavar="OPTIONS", multiple=True,
+    help="sb=N (believe the superblock of AG N), logdev=FILE (where an external log is), "
+    "slab=NAME (memory backend).",
+)  # fmt: skip
+@click.option("-a", "--all", "every", is_flag=True, help="Every finding, not three of each kind.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; only the exit code and findings.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+def command(
+    image: str, words: tuple[str, ...], every: bool, quiet: bool, verbose: bool, as_json: bool
+) -> int:
+    """Read all metadata of IMAGE and report every rule it breaks. Nothing is written.
+
+    Superblocks, AG headers, all btrees, inodes, extents, directories, attributes, symlinks,
+    the log; link counts, the owner of every block, all counters. Like findings are one line
+    with a count and the first three. File data has no checksums and is not read.
+
+    Exit codes as fsck(8): 0 clean (or notes only), 4 something is wrong, 8 the check could not
+    be done (no XFS, not supported, I/O), 16 usage, 130 interrupted.
+    """
+    try:
+        options = parse_options(words)
+    except click.UsageError as error:
+        raise WrongUsage(error.format_message(), error.ctx) from error
+    try:
+        with logged(not verbose, verbose), ended_tidily():
+            report = _run(image, options.sb, options.logdev, options.slab, quiet)
+    except (WofsError, OSError) as error:
+        say(message(error))
+        return OPERATIONAL
+    out = Output()
+    if as_json:
+        for finding in report.findings:
+            out.json(as_object(finding))
+        for problem, count in _left_out(report):
+            out.json({"code": problem.code, "name": problem.name, "not_shown": count})
+    else:
+        _write(out, image, report, every, quiet)
+    out.flush()
+    return CLEAN if report.clean else UNCORRECTED
+
+
+def _run(image: str, sb: int, logdev: str | None, slab: str, quiet: bool) -> Report:
+    with progress.unpacking(quiet) as unpacking:
+        device = open_source(image, unpacking)
+    with closing(device):
+        log_device = None if logdev is None else open_source(logdev, None)
+        try:
+            with progress.counting("inodes", quiet) as tell:
+                return check(device, sb_agno=sb, log_device=log_device, slab=slab, tell=tell)
+        finally:
+            if log_device is not None:
+                log_device.close()
+
+
+def _left_out(report: Report) -> Iterator[tuple[Problem, int]]:
+    """Yield problems of which not all findings were kept, and how many are missing."""
+    kept: dict[str, int] = {}
+    for finding in report.findings:
+        kept[finding.problem.code] = kept.get(finding.problem.code, 0) + 1
+    for code, count in sorted(report.counts.items()):
+        if count > kept[code]:
+            yield CODES[code], count - kept[code]
+
+
+def as_object(finding: Finding) -> Json:
+    """Return a finding as an object for JSON."""
+    problem = finding.problem
+    out: Json = {
+        "code": problem.code,
+        "name": problem.name,
+        "severity": problem.severity,
+        "object": finding.object,
+    }
+    for key in ("field", "expected", "found", "offset", "ino", "agno"):
+        value = getattr(finding, key)
+        if value is not None:
+            out[key] = value
+    if finding.path is not None:
+        out |= named("path", finding.path)
+    if finding.detail:
+        out["detail"] = finding.detail
+    return out | {"source": problem.source, "effect": problem.effect}
+
+
+def _write(out: Output, image: str, report: Report, every: bool, quiet: bool) -> None:
+    """Write the findings by code, and a last line with their number."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in report.findings:
+        groups.setdefault(finding.problem.code, []).append(finding)
+    for code, findings in sorted(groups.items()):
+        problem, count = CODES[code], report.counts[code]
+        times = f" ({count} times)" if count > 1 else ""
+        out.line(f"{code} {problem.name}: {problem.severity}: {problem.text}{times}")
+        shown = findings if every else findings[:SHOWN]
+        _write_lines(out, shown)
+        if count > len(shown):
+            out.line(f"    ... and {count - len(shown)} more")
+        if problem.severity != NOTE:
+            out.line(f"    What a reader sees: {problem.effect}")
+    if not quiet:
+        total = sum(report.counts[c] for c, g in groups.items() if g[0].problem.severity != NOTE)
+        word = "nothing is wrong" if report.clean else f"{total} findings, {report.errors} errors"
+        out.line(f"{escape(image)}: {word}")
+
+
+def _write_lines(out: Output, findings: Iterable[Finding]) -> None:
+    for f in findings:
+        name = f.object if f.path is None else f"{f.object} ({os.fsdecode(f.path)})"
+        if f.field:
+            name += f" / {f.field}"
+        facts = [f.detail] if f.detail else []
+        if f.found is not None:
+            facts.append(f"found {f.found}")
+        if f.expected is not None:
+            facts.append(f"expected {f.expected}")
+        place = "" if f.offset is None else f" [byte {f.offset:#x}]"
+        out.line(f"    {escape(name)}: {escape(', '.join(facts))}{place}")

@@ -1,0 +1,57 @@
+"""`wofs explain`: what a rule of `wofs check` says, where it comes from, what breaking it costs."""
+
+from __future__ import annotations
+
+import textwrap
+
+import click
+
+from wofs.check.problems import CODES, PROBLEMS, Problem
+from wofs.cli.output import Output
+
+_WIDTH = 88
+
+
+@click.command(
+    "explain",
+    epilog="\b\nExamples:\n  wofs explain WX0312\n  wofs explain dir-hash-order\n"
+    "  wofs explain                   all rules, one a line",
+)
+@click.argument("codes", nargs=-1, metavar="[CODE]...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def command(codes: tuple[str, ...], as_json: bool) -> None:
+    """Explain the rules that `wofs check` holds an image to, by code or name; without, list all."""
+    out = Output()
+    chosen = [_find(code) for code in codes] or list(CODES.values())
+    for number, problem in enumerate(chosen):
+        if as_json:
+            out.json({name: getattr(problem, name) for name in Problem.__slots__})
+        elif not codes:
+            out.line(f"{problem.code} {problem.name:<20} {problem.severity:<8} {problem.text}")
+        else:
+            _teach(out, problem, number > 0)
+    out.flush()
+
+
+def _find(code: str) -> Problem:
+    problem = CODES.get(code.upper()) or PROBLEMS.get(code.lower())
+    if problem is None:
+        raise click.BadParameter(f"{code!r} is no code of a rule", param_hint="CODE")
+    return problem
+
+
+def _teach(out: Output, problem: Problem, apart: bool) -> None:
+    """Write all that the table says of a problem."""
+    out.line(("\n" if apart else "") + f"{problem.code} {problem.name} ({problem.severity})")
+    facts = (
+        ("Problem", problem.text[0].upper() + problem.text[1:] + "."),
+        ("Rule", problem.rule),
+        ("Source", problem.source),
+        ("A reader sees", problem.effect),
+    )
+    for name, text in facts:
+        lead = f"  {name + ':':<15}"
+        for line in textwrap.wrap(
+            text, _WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead)
+        ):
+            out.line(line)
