@@ -18,6 +18,7 @@ from support import fuse
 from wofs.errors import MountError
 from wofs.fuse import control
 from wofs.fuse.mountpoint import wofs_mount_at
+from wofs.slab.arena import PAGE
 
 pytestmark = pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))
 
@@ -42,9 +43,11 @@ def test_a_mount_point_tells_what_its_server_holds(image: Unpack, tmp_path: Path
         assert header is not None
         length = header.length
     with fuse.mounted(path, top) as server:
-        arena, *pages = map(json.loads, slab(top, "--json").stdout.splitlines())
+        arena, *runs = map(json.loads, slab(top, "--json").stdout.splitlines())
         assert (arena["sealed"], arena["image"]) == (True, path.name)
-        assert len(pages) == arena["pages"]
+        ends = [(run["address"], run["address"] + run["bytes"] - 1) for run in runs]
+        touched = {at for a, b in ends for at in range(a // PAGE, b // PAGE + 1)}
+        assert len(touched) == arena["pages"]
         rows = map(json.loads, slab(top, "--object", "agi[63]", "--json").stdout.splitlines())
         fields = {row["field"]: row for row in rows}
         assert fields["length"]["value"] == str(length)
