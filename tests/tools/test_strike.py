@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
+from support import fuse
+
 STRIKE = Path(__file__).resolve().parent.parent.parent / "tools" / "strike"
+
+
+needs_fuse = pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))
 
 
 def strike(image: Path, backend: str) -> dict[str, Any]:
@@ -38,6 +43,32 @@ def test_on_ordinary_memory_all_land(image: Callable[[str], Path]) -> None:
     found = strike(image("default"), "none")
     assert (found["faulted"], found["landed"], found["volleys_changed"]) == (0, 41_000, 3)
     assert found["died"] == 0
+
+
+@needs_fuse
+@pytest.mark.parametrize("protect", ["mount", "all"])
+def test_a_server_answers_right_meanwhile(protect: str) -> None:
+    options = ("--serving", "--protect", protect, "--count", "5000")
+    done = subprocess.run(
+        [sys.executable, STRIKE, *options], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["judge"].startswith("the kernel's manifest")
+    assert (found["struck"], found["landed"], found["wrong"], found["errors"]) == (5000, 0, 0, 0)
+    assert set(found["runs"]) == {"find", "tar", "random"}
+
+
+@needs_fuse
+def test_ordinary_memory_gives_wrong_answers() -> None:
+    """The control: enough stores, and what is told of the same image is no longer right."""
+    options = ("--serving", "--backend", "none", "--count", "400")
+    done = subprocess.run(
+        [sys.executable, STRIKE, *options], capture_output=True, text=True, check=False, timeout=120
+    )
+    found = json.loads(done.stdout)
+    assert found["landed"] > 0
+    assert found["wrong"] + found["errors"] > 0 or found["said"]
 
 
 @pytest.mark.parametrize("tool", ["strike", "fuzz-slab", "sanitize"])

@@ -44,9 +44,7 @@ _TSAN_OPTIONS = (
 )
 
 SANITIZERS = {
-    "asan": Sanitizer(
-        ("-fsanitize=address",), ("libasan.so",), {"ASAN_OPTIONS": _ASAN_OPTIONS}
-    ),
+    "asan": Sanitizer(("-fsanitize=address",), ("libasan.so",), {"ASAN_OPTIONS": _ASAN_OPTIONS}),
     "ubsan": Sanitizer(_UBSAN, ("libubsan.so",), {"UBSAN_OPTIONS": _UBSAN_OPTIONS}),
     "both": Sanitizer(
         ("-fsanitize=address", *_UBSAN),

@@ -87,9 +87,7 @@ def command() -> None:
 @click.option("--stores", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0), default=0, help="Go on for so long at least.")
 @chooses_backends(("none", "mprotect", "shared", "alias", "memfd"))
-def race(
-    stores: int, seconds: float, backends: tuple[str, ...], as_json: bool, quiet: bool
-) -> int:
+def race(stores: int, seconds: float, backends: tuple[str, ...], as_json: bool, quiet: bool) -> int:
     """Let a thread hammer a published object while others are made in its page.
 
     At least STORES stores are tried for each backend, and 10,000 objects made. A backend that

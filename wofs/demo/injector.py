@@ -1,9 +1,10 @@
 """Serve an image and, on demand, store a random word at a random place of its metadata's memory.
 
-`python -m wofs.demo.injector IMAGE DIRECTORY BACKEND [AT]`: says `mounted` in a JSON line, then
-does what each JSON line on its standard input wants, and says so: `{"forget": NAMES}` has the
-kernel drop all it keeps of the mount, so that it asks anew; `{"strike": SEED, "bytes": N}` stores
-N random bytes, with `"word": HEX` those: anywhere in the objects, or in the object or field AT.
+`python -m wofs.demo.injector IMAGE DIRECTORY BACKEND PROTECT [AT]`: says `mounted` in a JSON line,
+then does what each JSON line on its standard input wants, and says so: `{"forget": NAMES}` has
+the kernel drop all it keeps of the mount, so that it asks anew; `{"strike": SEED, "bytes": N}`
+stores N random bytes, with `"word": HEX` those: anywhere in the objects, or in the object or
+field AT.
 The serving code is the product's, unchanged; only the attack is here. When its input ends, so
 does the server: nothing stays mounted if the demonstration is killed.
 """
@@ -19,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +34,9 @@ from wofs.slab import Site, _slab
 from wofs.slab.arena import HEADER_BYTES
 from wofs.xfs.mount import Mount
 from wofs.xfs.options import mount_options
+
+_WIDEST_BYTES = 16
+"""The widest store of a volley."""
 
 
 def say(**what: object) -> None:
@@ -90,6 +95,32 @@ def strike(target: Target, wanted: dict[str, Any]) -> None:
     say(landed=True)
 
 
+def volley(mounted: Mount, wanted: dict[str, Any]) -> None:
+    """Store at many random places, each as likely as every other; say how many stores landed."""
+    rng, landed = random.Random(wanted["volley"]), 0
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # so that nothing is unmapped between the look and the stores
+    try:
+        places = memory_of(mounted)
+        sizes = [size for _, size in places]
+        chosen = Counter(rng.choices(range(len(places)), sizes, k=wanted["stores"]))
+        for number, count in chosen.items():
+            start, size = places[number]
+            landed += _slab.stray_volley(start, size, count, rng.getrandbits(64))
+    finally:
+        sys.setswitchinterval(interval)
+    say(volley=landed)
+
+
+def memory_of(mounted: Mount) -> list[tuple[int, int]]:
+    """Return (address, bytes) of all stretches of metadata that are live now."""
+    found = [(page.address, page.bytes) for page in mounted.arena.pages()]
+    store = mounted.keeper.store
+    if store is not None:
+        found += [(batch.address, batch.bytes_used) for batch in store.ranges()]
+    return [(address, size) for address, size in found if size > _WIDEST_BYTES]
+
+
 def forget(names: list[str]) -> None:
     """Have the kernel drop names, attributes and data of all that is below the root's `names`."""
     for name in names:
@@ -103,19 +134,22 @@ def forget(names: list[str]) -> None:
 def obey(at: str) -> None:
     """Do what is wanted, line by line; end the server with the input."""
     try:
-        target = Target(live_mount(), at)
+        mounted = live_mount()
+        target = Target(mounted, at)
         say(mounted=True)
         for line in sys.stdin:
             wanted = json.loads(line)
             if "strike" in wanted:
                 strike(target, wanted)
+            elif "volley" in wanted:
+                volley(mounted, wanted)
             else:
                 forget(wanted["forget"])
     finally:  # a failure of ours too: without us nothing is struck any more
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(image: str, directory: str, backend: str, at: str = "") -> None:
+def main(image: str, directory: str, backend: str, protect: str, at: str = "") -> None:
     """Serve and obey."""
 
     def ready() -> None:
@@ -123,7 +157,7 @@ def main(image: str, directory: str, backend: str, at: str = "") -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # hundreds of cores would help nobody
     kernel = {"ro", "default_permissions", "subtype=wofs", "fsname=struck"}
-    options = mount_options(norecovery=True)
+    options = mount_options(norecovery=True, protect=protect)
     serve(open_device(image), directory, options, kernel, ready, slab=backend)
 
 

@@ -42,6 +42,7 @@ class Server:
         self._said = said
         self._heard = threading.Condition()
         self._mounted = self._forgotten = False
+        self._volley: int | None = None
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
         self._listener.start()
 
@@ -58,6 +59,7 @@ class Server:
                 self.landed = self.landed or "landed" in told
                 self._mounted = self._mounted or "mounted" in told
                 self._forgotten = self._forgotten or "forgotten" in told
+                self._volley = told.get("volley", self._volley)
                 self._heard.notify_all()
         with self._heard:
             self.silent_at = time.monotonic()
@@ -94,6 +96,14 @@ class Server:
         """Return the time from a strike to the end of the process; None if it never came."""
         struck_at = self.struck.get(number)
         return None if struck_at is None else round(self.silent_at - struck_at, 4)
+
+    def volley(self, seed: int, stores: int) -> int | None:
+        """Have it struck so often at once, surviving; return what landed, None if it ended."""
+        with self._heard:
+            self._volley = None
+            self._send({"volley": seed, "stores": stores})
+            self._heard.wait_for(lambda: self._volley is not None or self.ended, PATIENCE_S)
+            return self._volley
 
     def settle(self) -> None:
         """Wait until the strike has landed or ended the process, or the process hangs."""
@@ -147,19 +157,20 @@ class Server:
 
 
 @contextmanager
-def served(image: str, backend: str, at: str = "") -> Iterator[Server]:
+def served(image: str, backend: str, at: str = "", protect: str = "mount") -> Iterator[Server]:
     """Serve an image for the time of the block; nothing stays mounted and no process runs on.
 
     What strikes it goes anywhere, or to the object or field `at`.
 
     Raises RuntimeError with what the server said where it cannot.
     """
-    with tempfile.TemporaryDirectory(prefix="wofs-demo-") as folder, tempfile.TemporaryFile(
-        "w+", errors="replace"
-    ) as said:
+    with (
+        tempfile.TemporaryDirectory(prefix="wofs-demo-") as folder,
+        tempfile.TemporaryFile("w+", errors="replace") as said,
+    ):
         top = Path(folder, "mnt")
         top.mkdir()
-        argv = [sys.executable, "-m", "wofs.demo.injector", image, str(top), backend, at]
+        argv = [sys.executable, "-m", "wofs.demo.injector", image, str(top), backend, protect, at]
         # A session of its own: an interrupt from the terminal is for us, who then unmount.
         with subprocess.Popen(
             argv,

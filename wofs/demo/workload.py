@@ -274,9 +274,12 @@ _TAR_TYPES = {
 def _archived(archive: IO[bytes]) -> Iterator[tuple[bytes, Facts]]:
     """Yield path and facts of each member, until the archive ends or one is endless."""
     # The archive ends where tar did: that tar was killed is told otherwise.
-    with suppress(tarfile.ReadError), tarfile.open(
-        fileobj=archive, mode="r|", encoding="utf-8", errors="surrogateescape"
-    ) as members:
+    with (
+        suppress(tarfile.ReadError),
+        tarfile.open(
+            fileobj=archive, mode="r|", encoding="utf-8", errors="surrogateescape"
+        ) as members,
+    ):
         for member in members:
             facts: Facts = {
                 **{"t": _TAR_TYPES.get(member.type), "m": f"{member.mode & 0o7777:04o}"},

@@ -274,9 +274,7 @@ def leaf_entries(leaf: IndexBlock, hashval: int | None = None) -> Iterator[Attr]
         raise bad(where, "usedbytes", usedbytes, f"{used}, which names and values take up")
 
 
-def _name_value(
-    data: bytes, at: int, flags: int, number: int, where: Where
-) -> tuple[bytes, Value]:
+def _name_value(data: bytes, at: int, flags: int, number: int, where: Where) -> tuple[bytes, Value]:
     """Return the (name, value or its place) of the leaf entry whose name lies at `at`."""
     if flags & disk.LOCAL:
         valuelen, namelen = struct.unpack_from(">HB", data, at)

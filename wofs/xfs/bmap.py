@@ -154,9 +154,7 @@ class Maps:
         collector.finish(total if fmt != disk.FMT_LOCAL else 0)
         return collector.map
 
-    def _read_tree(
-        self, collector: _Collector, raw: bytes, inode: Inode, total: int
-    ) -> None:
+    def _read_tree(self, collector: _Collector, raw: bytes, inode: Inode, total: int) -> None:
         """Collect the leaves of a btree whose root lies in the fork; at most `total` extents."""
         geo = self._vol.geo
         level, numrecs = int.from_bytes(raw[:2], "big"), int.from_bytes(raw[2:4], "big")

@@ -127,7 +127,6 @@ class Inobt:
             self._tables.put(agno, table)
         return table
 
-
     def chunk(self, ino: int) -> tuple[int, int]:
         """Return the first inode of the chunk that holds `ino` and a mask of those not in use.
 
@@ -187,9 +186,7 @@ def read_chunks(
     return table
 
 
-def _records(
-    block: Block, numrecs: int, sparse: bool
-) -> Iterator[tuple[int, int, int, int, int]]:
+def _records(block: Block, numrecs: int, sparse: bool) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (startino, holemask, count, freecount, free) of a leaf's records."""
     if sparse:
         yield from InobtRecord.iter(block.data, INOBT.header, numrecs)

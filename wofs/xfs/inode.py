@@ -148,9 +148,7 @@ class Inodes:
         held = self._cache.get_many(inos)
         missing = [ino for ino, hit in zip(inos, held, strict=True) if hit is None]
         loaded = self._load(missing) if missing else {}
-        return [
-            loaded[ino] if hit is None else hit for ino, hit in zip(inos, held, strict=True)
-        ]
+        return [loaded[ino] if hit is None else hit for ino, hit in zip(inos, held, strict=True)]
 
     def _load(self, inos: Sequence[int]) -> dict[int, Inode | ImageError]:
         """Read, prove and decode inodes; return the inode or the error by number."""

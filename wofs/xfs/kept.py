@@ -87,9 +87,7 @@ class Keeper:
         """`share` is the part of their limits that the caches may fill."""
         self.share = share
 
-    def cache(
-        self, limit: int, weigh: int | Callable[[V], int], form: Form[K, V]
-    ) -> Kept[K, V]:
+    def cache(self, limit: int, weigh: int | Callable[[V], int], form: Form[K, V]) -> Kept[K, V]:
         """Return a cache of values that are costly to make."""
         return Cache(int(limit * self.share), weigh)
 
@@ -115,9 +113,7 @@ class Protecting(Keeper):
         """Return a new shelf of the store."""
         return self.store.shelf(name, int(limit * self.share))
 
-    def cache(
-        self, limit: int, weigh: int | Callable[[V], int], form: Form[K, V]
-    ) -> Kept[K, V]:
+    def cache(self, limit: int, weigh: int | Callable[[V], int], form: Form[K, V]) -> Kept[K, V]:
         """Return a cache of values that are costly to make."""
         return Protected(self.shelf(form.name, limit), form)
 

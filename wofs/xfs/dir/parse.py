@@ -76,9 +76,7 @@ def data_entries(geo: Geometry, block: Block, base: int, where: Where) -> list[E
     return out
 
 
-def _data_entries(
-    geo: Geometry, data: bytes, end: int, base: int, where: Where
-) -> list[Entry]:
+def _data_entries(geo: Geometry, data: bytes, end: int, base: int, where: Where) -> list[Entry]:
     """Return the entries before `end`, or raise for the rule that one of them breaks."""
     tail = 3 if geo.has_ftype else 2
     out: list[Entry] = []
@@ -212,9 +210,7 @@ def _sf_entries(
     return out
 
 
-def _sf_problem(
-    geo: Geometry, ino: int, ftype: int, offset: int, last: int
-) -> Problem | None:
+def _sf_problem(geo: Geometry, ino: int, ftype: int, offset: int, last: int) -> Problem | None:
     """Return the first rule a shortform entry breaks."""
     if not valid_ino(geo, ino):
         return "inumber", ino, "an inode of the filesystem"
