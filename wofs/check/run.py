@@ -25,6 +25,9 @@ from wofs.device.base import Device
 from wofs.xfs.mount import mount
 from wofs.xfs.options import mount_options
 
+_CACHE_SHARE = 0.25
+"""Each object is met two or three times, close together: large caches only hold memory."""
+
 
 def _quiet(done: int, total: int) -> None:
     """Tell nobody."""
@@ -47,7 +50,14 @@ def check(
     report = Report()
     agno = sb_agno or choose_super(device, report)
     options = mount_options(norecovery=True, sb_agno=agno)
-    mounted = mount(device, options, slab=slab, log_device=log_device, need_root=False)
+    mounted = mount(
+        device,
+        options,
+        slab=slab,
+        log_device=log_device,
+        cache_share=_CACHE_SHARE,
+        need_root=False,
+    )
     try:
         state = State(mounted, report, tell)
         check_size(state)
