@@ -1,8 +1,8 @@
 """Read one image in a process of its own and tell everything as JSON lines on stdout.
 
     python -m imagelib.reader {library|mount} IMAGE
-                              [--norecovery] [--sb AGNO] [--logdev FILE] [--memory MIB]
-                              [--manifest FILE]
+                              [--norecovery] [--sb AGNO] [--logdev FILE] [--protect WHAT]
+                              [--memory MIB] [--manifest FILE]
 
 Lines: {"p": PATH, ...manifest keys..., "faults": [...]} for each path; {"refused": FAULT} when the
 image cannot be opened; {"said": LINE} for each line that wofs logs; at the end {"done": {"kib":
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import wofs
@@ -33,6 +34,26 @@ WOFS = [sys.executable, "-c", "import sys; from wofs.cli.main import main; sys.e
 _MOUNT_PATIENCE_S = 60.0
 
 Line = dict[str, object]
+
+
+@dataclass(frozen=True)
+class How:
+    """How an image is opened: as `wofs.open` and the options of `wofs mount` have it."""
+
+    image: str
+    norecovery: bool
+    sb: int
+    logdev: str | None
+    protect: str
+
+    @property
+    def words(self) -> list[str]:
+        """The same for the command line."""
+        words = [f"protect={self.protect}"]
+        words += ["norecovery"] if self.norecovery else []
+        words += [f"sb={self.sb}"] if self.sb else []
+        words += [f"logdev={self.logdev}"] if self.logdev else []
+        return [part for word in words for part in ("-o", word)]
 
 
 def tell(line: Line) -> None:
@@ -57,11 +78,17 @@ def resident_kib(pid: int | str = "self") -> int:
 
 
 # --- through the library -------------------------------------------------------------------
-def by_library(image: str, norecovery: bool, sb: int, logdev: str | None) -> int:
+def by_library(how: How) -> int:
     """Tell of every path as the library reads it; return the memory used in KiB."""
     logging.getLogger("wofs").addHandler(Told())
     try:
-        filesystem = wofs.open(image, norecovery=norecovery, sb=sb, logdev=logdev)
+        filesystem = wofs.open(
+            how.image,
+            norecovery=how.norecovery,
+            sb=how.sb,
+            logdev=how.logdev,
+            protect=how.protect,
+        )
     except (WofsError, OSError) as error:
         tell({"refused": fault("open", error)})
         return resident_kib()
@@ -72,16 +99,13 @@ def by_library(image: str, norecovery: bool, sb: int, logdev: str | None) -> int
 
 
 # --- through a mount -----------------------------------------------------------------------
-def by_mount(image: str, norecovery: bool, sb: int, logdev: str | None, big: Manifest) -> int:
+def by_mount(how: How, big: Manifest) -> int:
     """Tell of every path as a mount shows it; return the server's memory in KiB."""
     with tempfile.TemporaryDirectory(prefix=f"wofs-verify-{os.getpid()}-") as folder:
         top = Path(folder, "mnt")
         top.mkdir()
-        options = ["-o", "norecovery"] if norecovery else []
-        options += ["-o", f"sb={sb}"] if sb else []
-        options += ["-o", f"logdev={logdev}"] if logdev else []
         with Path(folder, "said").open("w+") as said:
-            command = [*WOFS, "mount", "-f", *options, image, str(top)]
+            command = [*WOFS, "mount", "-f", *how.words, how.image, str(top)]
             server = subprocess.Popen(command, stdout=said, stderr=said)
             try:
                 kib = _walk_mount(server, top, big)
@@ -96,8 +120,8 @@ def by_mount(image: str, norecovery: bool, sb: int, logdev: str | None, big: Man
     for line in lines:
         tell({"said": line})
     if kib is None:
-        how = f"exit {server.returncode}"
-        tell({"refused": {"part": "mount", "class": how, "text": last}})
+        ended = f"exit {server.returncode}"
+        tell({"refused": {"part": "mount", "class": ended, "text": last}})
         return 0
     if server.returncode:
         raise SystemExit(f"wofs mount ended with {server.returncode}")
@@ -130,17 +154,18 @@ def main() -> None:
     parser.add_argument("--norecovery", action="store_true")
     parser.add_argument("--sb", type=int, default=0, metavar="AGNO")
     parser.add_argument("--logdev", metavar="FILE")
+    parser.add_argument("--protect", default="mount")
     parser.add_argument("--memory", type=int, default=0, metavar="MIB")
     parser.add_argument("--manifest", type=Path, metavar="FILE")
     chosen = parser.parse_args()
     if chosen.memory:
         resource.setrlimit(resource.RLIMIT_DATA, (chosen.memory << 20, chosen.memory << 20))
     begun = time.monotonic()
-    how = (chosen.image, chosen.norecovery, chosen.sb, chosen.logdev)
+    how = How(chosen.image, chosen.norecovery, chosen.sb, chosen.logdev, chosen.protect)
     if chosen.how == "library":
-        kib = by_library(*how)
+        kib = by_library(how)
     else:
-        kib = by_mount(*how, read_big(chosen.manifest) if chosen.manifest else {})
+        kib = by_mount(how, read_big(chosen.manifest) if chosen.manifest else {})
     tell({"done": {"kib": kib, "seconds": round(time.monotonic() - begun, 3)}})
 
 
