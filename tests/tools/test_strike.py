@@ -68,7 +68,7 @@ def test_ordinary_memory_gives_wrong_answers() -> None:
     )
     found = json.loads(done.stdout)
     assert found["landed"] > 0
-    assert found["wrong"] + found["errors"] > 0 or found["said"]
+    assert found["wrong"] + found["errors"] > 0 or found["said"] or found["hung"]
 
 
 @pytest.mark.parametrize("tool", ["strike", "fuzz-slab", "sanitize"])

@@ -16,6 +16,10 @@ VOLLEY = 100
 """Stores at once; between volleys the server answers."""
 
 
+_PATIENCE_S = 30.0
+"""How long a run may take before the server is taken to hang."""
+
+
 @dataclass
 class Served:
     """What became of the stores, and of the answers: `examples` has a line for some bad ones."""
@@ -31,6 +35,7 @@ class Served:
     answers: int = 0
     wrong: int = 0
     errors: int = 0
+    hung: bool = False
     ended: bool = False
     said: str = ""
     seconds: float = 0.0
@@ -39,7 +44,9 @@ class Served:
     @property
     def untouched(self) -> bool:
         """Whether no store landed and every answer was right."""
-        return not (self.landed or self.wrong or self.errors or self.ended or self.said)
+        return not (
+            self.landed or self.wrong or self.errors or self.hung or self.ended or self.said
+        )
 
 
 def strike_served(
@@ -59,10 +66,14 @@ def strike_served(
             tally.wrong += verdict.wrong
             tally.errors += verdict.errors
             tally.examples = (tally.examples + verdict.examples)[:10]
-            if server.ended or (not striker.is_alive() and len(tally.runs) == len(tasks)):
+            if (
+                server.ended
+                or server.killed
+                or (not striker.is_alive() and len(tally.runs) == len(tasks))
+            ):
                 break
         striker.join()
-        tally.ended = server.ended
+        tally.ended, tally.hung = server.ended, server.killed
     tally.said = server.text.strip()
     tally.seconds = round(time.monotonic() - begun, 1)
     return tally
@@ -79,6 +90,14 @@ def _strike(server: Server, tally: Served, count: int) -> None:
 
 
 def _run(server: Server, name: str, task: Task) -> Verdict:
-    server.forget(task.plan.top_names)
-    answers = list(WORKLOADS[name](server.top, task.plan, task.seed))
-    return task.truth.verdict(answers, cut=False)
+    """Run a workload once and judge it; a server that takes too long is killed."""
+    watchdog = threading.Timer(_PATIENCE_S, server.kill)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        server.forget(task.plan.top_names)
+        most = 4 * len(task.truth.right) + 1000  # a loop of directories has no end
+        answers = list(itertools.islice(WORKLOADS[name](server.top, task.plan, task.seed), most))
+    finally:
+        watchdog.cancel()
+    return task.truth.verdict(answers, cut=server.ended or server.killed)

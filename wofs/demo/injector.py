@@ -39,6 +39,10 @@ _WIDEST_BYTES = 16
 """The widest store of a volley."""
 
 
+_MOST_BYTES = 1 << 30
+"""Memory that a server may allocate: with spoiled structures it may ask for any amount."""
+
+
 def say(**what: object) -> None:
     """Write a JSON line."""
     print(json.dumps(what), flush=True)
@@ -156,6 +160,7 @@ def main(image: str, directory: str, backend: str, protect: str, at: str = "") -
         threading.Thread(target=obey, args=(at,), name="stray", daemon=True).start()
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # hundreds of cores would help nobody
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
     kernel = {"ro", "default_permissions", "subtype=wofs", "fsname=struck"}
     options = mount_options(norecovery=True, protect=protect)
     serve(open_device(image), directory, options, kernel, ready, slab=backend)
