@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from wofs.device import BytesDevice
 from wofs.device.overlay import Overlay
 
-SIZE = 64
-CHANGES = st.lists(st.tuples(st.integers(0, SIZE - 1), st.binary(max_size=20)), max_size=8)
+SIZE = 10_000
+CHANGES = st.lists(st.tuples(st.integers(0, SIZE - 1), st.binary(max_size=9000)), max_size=8)
 
 
 @given(CHANGES, st.integers(0, SIZE + 5), st.integers(0, SIZE + 5))
 def test_it_reads_as_a_changed_copy(
     changes: list[tuple[int, bytes]], offset: int, length: int
 ) -> None:
-    below = bytes(range(SIZE))
+    below = bytes(i * 7 % 251 for i in range(SIZE))
     model, device = bytearray(below), Overlay(BytesDevice(below))
     for start, value in changes:
         value = value[: SIZE - start]
