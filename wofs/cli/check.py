@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Any
 
 import click
 
@@ -15,6 +14,7 @@ from wofs.check.run import check
 from wofs.cli import progress
 from wofs.cli.output import Json, Output, escape, message, named, say
 from wofs.cli.request import JSON_HELP, ended_tidily, logged, parse_options
+from wofs.cli.usage import StatusVerb, WrongUsage
 from wofs.errors import WofsError
 from wofs.fs.filesystem import open_source
 
@@ -25,27 +25,10 @@ SHOWN = 3
 """Findings of one problem shown one by one, unless all are asked for."""
 
 
-class WrongUsage(click.UsageError):
-    """Wrong usage of a verb whose exit status is fsck(8)'s."""
-
-    exit_code = WRONG_USAGE
-
-
-class FsckVerb(click.Command):
+class FsckVerb(StatusVerb):
     """A verb whose exit status for wrong usage is fsck(8)'s."""
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,  # noqa: ANN401
-    ) -> click.Context:
-        """Parse the arguments."""
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            raise WrongUsage(error.format_message(), error.ctx) from error
+    usage_status = WRONG_USAGE
 
 
 @click.command(
@@ -80,7 +63,7 @@ def command(
     try:
         options = parse_options(words)
     except click.UsageError as error:
-        raise WrongUsage(error.format_message(), error.ctx) from error
+        raise WrongUsage(error, WRONG_USAGE) from error
     try:
         with logged(not verbose, verbose), ended_tidily():
             report = _run(image, options.sb, options.logdev, options.slab, quiet)

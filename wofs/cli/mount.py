@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
 from wofs.cli import progress, serverlog
 from wofs.cli.output import message, say
 from wofs.cli.request import ended_tidily
+from wofs.cli.usage import StatusVerb
 from wofs.errors import MountError, SlabError, WofsError
 from wofs.fs.filesystem import open_source
 from wofs.fuse.background import Child, Outcome, fill_standard_streams, fork
@@ -28,27 +28,10 @@ EXIT_USAGE, EXIT_FAILED = 1, 32
 log = logging.getLogger("wofs")
 
 
-class WrongUsage(click.UsageError):
-    """Wrong usage of a verb whose exit status is mount(8)'s."""
-
-    exit_code = EXIT_USAGE
-
-
-class SystemVerb(click.Command):
+class SystemVerb(StatusVerb):
     """A verb whose exit status for wrong usage is mount(8)'s."""
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,  # noqa: ANN401
-    ) -> click.Context:
-        """Parse the arguments."""
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            raise WrongUsage(error.format_message(), error.ctx) from error
+    usage_status = EXIT_USAGE
 
 
 @dataclass(frozen=True)

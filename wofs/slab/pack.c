@@ -9,12 +9,8 @@ static int does_not_fit(const slab_field *field, const char *why) {
     return -1;
 }
 
-static int pack_unsigned(const slab_field *field, PyObject *number, unsigned char *to) {
-    unsigned long long value = PyLong_AsUnsignedLongLong(number);
-    if (value == (unsigned long long)-1 && PyErr_Occurred())
-        return does_not_fit(field, "the number is negative or beyond 64 bits");
-    if (field->item < sizeof value && value >> (8 * field->item))
-        return does_not_fit(field, "the number is too large");
+/* Store the low bytes of a number, as many as an item has. */
+static void put(const slab_field *field, unsigned long long value, unsigned char *to) {
     uint8_t one = (uint8_t)value;
     uint16_t two = (uint16_t)value;
     uint32_t four = (uint32_t)value;
@@ -24,6 +20,15 @@ static int pack_unsigned(const slab_field *field, PyObject *number, unsigned cha
     case 4: memcpy(to, &four, sizeof four); break;
     default: memcpy(to, &value, sizeof value);
     }
+}
+
+static int pack_unsigned(const slab_field *field, PyObject *number, unsigned char *to) {
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
+    if (value == (unsigned long long)-1 && PyErr_Occurred())
+        return does_not_fit(field, "the number is negative or beyond 64 bits");
+    if (field->item < sizeof value && value >> (8 * field->item))
+        return does_not_fit(field, "the number is too large");
+    put(field, value, to);
     return 0;
 }
 
@@ -38,12 +43,7 @@ static int pack_signed(const slab_field *field, PyObject *number, unsigned char 
              : field->item == 4 ? four == value : 1;
     if (!fits)
         return does_not_fit(field, "the number is too large or too small");
-    switch (field->item) {
-    case 1: memcpy(to, &one, sizeof one); break;
-    case 2: memcpy(to, &two, sizeof two); break;
-    case 4: memcpy(to, &four, sizeof four); break;
-    default: memcpy(to, &value, sizeof value);
-    }
+    put(field, (unsigned long long)value, to);
     return 0;
 }
 
