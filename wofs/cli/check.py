@@ -14,7 +14,7 @@ from wofs.check.run import check
 from wofs.cli import progress
 from wofs.cli.output import Json, Output, escape, message, named, say
 from wofs.cli.request import JSON_HELP, ended_tidily, logged, parse_options
-from wofs.cli.usage import StatusVerb, WrongUsage
+from wofs.cli.usage import StatusVerb
 from wofs.errors import WofsError
 from wofs.fs.filesystem import open_source
 
@@ -25,10 +25,16 @@ SHOWN = 3
 """Findings of one problem shown one by one, unless all are asked for."""
 
 
+class WrongUsage(click.UsageError):
+    """Wrong usage of a verb whose exit status is fsck(8)'s."""
+
+    exit_code = WRONG_USAGE
+
+
 class FsckVerb(StatusVerb):
     """A verb whose exit status for wrong usage is fsck(8)'s."""
 
-    usage_status = WRONG_USAGE
+    wrong_usage = WrongUsage
 
 
 @click.command(
@@ -63,7 +69,7 @@ def command(
     try:
         options = parse_options(words)
     except click.UsageError as error:
-        raise WrongUsage(error, WRONG_USAGE) from error
+        raise WrongUsage(error.format_message(), error.ctx) from error
     try:
         with logged(not verbose, verbose), ended_tidily():
             report = _run(image, options.sb, options.logdev, options.slab, quiet)

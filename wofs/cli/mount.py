@@ -28,10 +28,16 @@ EXIT_USAGE, EXIT_FAILED = 1, 32
 log = logging.getLogger("wofs")
 
 
+class WrongUsage(click.UsageError):
+    """Wrong usage of a verb whose exit status is mount(8)'s."""
+
+    exit_code = EXIT_USAGE
+
+
 class SystemVerb(StatusVerb):
     """A verb whose exit status for wrong usage is mount(8)'s."""
 
-    usage_status = EXIT_USAGE
+    wrong_usage = WrongUsage
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,10 @@ from typing import Any, ClassVar
 import click
 
 
-class WrongUsage(click.UsageError):
-    """Wrong usage, with the exit status of the verb."""
-
-    def __init__(self, error: click.UsageError, status: int) -> None:
-        super().__init__(error.format_message(), error.ctx)
-        self.exit_code = status
-
-
 class StatusVerb(click.Command):
-    """A verb that ends with `usage_status` where it is called wrongly."""
+    """A verb that tells wrong usage by an error of its own, which has the exit status."""
 
-    usage_status: ClassVar[int]
+    wrong_usage: ClassVar[type[click.UsageError]]
 
     def make_context(
         self,
@@ -31,4 +23,4 @@ class StatusVerb(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            raise WrongUsage(error, self.usage_status) from error
+            raise self.wrong_usage(error.format_message(), error.ctx) from error
