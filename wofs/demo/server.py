@@ -46,10 +46,17 @@ class Server:
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
         self._listener.start()
 
+    def _lines(self) -> Iterator[str]:
+        """Yield what the process says, to its end or until an interrupt closed the pipe."""
+        assert self.child.stdout is not None
+        try:
+            yield from self.child.stdout
+        except ValueError:
+            return
+
     def _listen(self) -> None:
         """Take what the process says, to its end."""
-        assert self.child.stdout is not None
-        for line in self.child.stdout:
+        for line in self._lines():
             told = json.loads(line)
             with self._heard:
                 if "place" in told:
