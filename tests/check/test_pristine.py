@@ -30,3 +30,12 @@ def test_dirty(image: Unpack, name: str) -> None:
     device.close()
     assert "WX0111" in report.counts
     assert not report.clean
+
+
+@pytest.mark.parametrize("name", ["default", "b1k"])
+def test_sound_by_a_copy_of_the_superblock(image: Unpack, name: str) -> None:
+    device = open_device(image(name))
+    report = check(device, sb_agno=1)
+    device.close()
+    assert report.clean
+    assert not report.counts

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 import wofs as library
 from support.cli import Run
+from support.fuse import WOFS
 
 Unpack = Callable[[str], Path]
 
@@ -143,9 +146,41 @@ def test_in_place_writes_the_image_itself(wofs: Run, image: Unpack, out: Path) -
         assert fs.mount.agf[1].longest == 3
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"size": [1, 1], "changes": [{"op": 1}]}'])
+def test_what_cannot_be_replaced_is_refused(wofs: Run, image: Unpack, out: Path) -> None:
+    edit = "agf[0].freeblks=1"
+    out.write_bytes(image("empty").read_bytes())
+    before = digest(out)
+    done = wofs("corrupt", "-f", out, out.parent / "." / out.name, edit)
+    assert (done.code, digest(out)) == (1, before)
+    assert done.err.endswith("is the image itself (--in-place changes it)\n")
+    pipe = out.parent / "pipe"
+    os.mkfifo(pipe)
+    done = wofs("corrupt", "-f", out, pipe, edit)
+    assert (done.code, pipe.is_fifo()) == (1, True)
+    packed = out.parent / "packed.img.gz"
+    packed.write_bytes(gzip.compress(out.read_bytes()))
+    size = packed.stat().st_size
+    done = wofs("corrupt", "--in-place", packed, edit)
+    assert (done.code, packed.stat().st_size) == (1, size)
+    assert "is compressed" in done.err
+    assert not list(out.parent.glob("*wofs-partial*"))
+
+
+def test_no_copy_without_its_record(image: Unpack, out: Path) -> None:
+    out.write_text("precious")
+    argv = [*WOFS, "corrupt", "-f", str(image("empty")), str(out), "agf[0].freeblks=1"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert out.read_text() == "precious"
+    assert not list(out.parent.glob("*wofs-partial*"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\udcff", "{}", "[]", '{"size": [1, 1], "changes": [{"op": 1}]}']
+)
 def test_what_is_no_record_is_refused(wofs: Run, image: Unpack, out: Path, text: str) -> None:
-    out.write_text(text)
+    out.write_bytes(text.encode("utf-8", "surrogateescape"))
     done = wofs("corrupt", "--undo", out, image("empty"))
     assert done.code == 1
     assert done.err == "wofs: this is no record of `wofs corrupt`\n"
@@ -203,13 +238,13 @@ def test_nothing_is_replaced_unless_told_to(wofs: Run, image: Unpack, out: Path)
 
 
 def test_force_never_writes_to_the_source(wofs: Run, image: Unpack, out: Path) -> None:
-    """OUT may be another name of IMAGE: the copy takes the name, the bytes stay."""
+    """OUT may be another name of IMAGE."""
     out.write_bytes(image("empty").read_bytes())
     link = out.parent / "same.img"
     link.hardlink_to(out)
     before = digest(out)
-    assert wofs("corrupt", "-f", out, link, "agf[0].freeblks=1").code == 0
-    assert digest(out) == before != digest(link)
+    assert wofs("corrupt", "-f", out, link, "agf[0].freeblks=1").code == 1
+    assert digest(out) == before == digest(link)
 
 
 def test_holes_stay_holes(wofs: Run, image: Unpack, out: Path) -> None:

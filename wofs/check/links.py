@@ -36,9 +36,14 @@ def check_links(state: State) -> None:
 
 
 def _count_hidden(state: State) -> None:
-    """Count the superblock's own inodes, which no name leads to, as named."""
-    sb = state.mount.sb
-    for ino in {sb.rbmino, sb.rsumino, sb.uquotino, sb.gquotino, sb.pquotino}:
+    """Count the superblock's own inodes, which no name leads to, as named.
+
+    Its copies do not name the realtime ones, which follow the root (`xfs_repair: sb.c`).
+    """
+    sb, named = state.mount.sb, []
+    for ino, place in ((sb.rbmino, 1), (sb.rsumino, 2)):
+        named.append(sb.rootino + place if ino in (0, NULL_FSINO) else ino)
+    for ino in {*named, sb.uquotino, sb.gquotino, sb.pquotino}:
         inventory, slot = state.find(ino) if ino not in (0, NULL_FSINO) else (None, -1)
         if inventory is not None and slot >= 0 and inventory.type[slot]:
             inventory.names[slot] += 1

@@ -7,7 +7,7 @@ import random
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -147,7 +147,7 @@ class Damage:
 @click.option("--seed", type=click.IntRange(0), help="Of what is random; one is chosen else.")
 @click.option("--in-place", is_flag=True, help="Change IMAGE itself; there is no OUT then.")
 @click.option("-f", "--force", is_flag=True, help="Replace OUT if it is there.")
-@click.option("--undo", type=click.File("r"), metavar="FILE",
+@click.option("--undo", type=click.File("rb"), metavar="FILE",
               help="Take back, in IMAGE, what the record in FILE says was done.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, no lines on stderr.")
 def command(
@@ -157,7 +157,7 @@ def command(
     seed: int | None,
     in_place: bool,
     force: bool,
-    undo: TextIO | None,
+    undo: BinaryIO | None,
     quiet: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
@@ -194,15 +194,23 @@ def command(
             damage.editor.changes,
         )  # fmt: skip
         if in_place:
-            apply.write_in_place(damage.editor, image)
+            apply.write_in_place(damage.editor, device, image)
+            _tell(record)
         else:
-            with progress.counting("copying", quiet) as count:
-                apply.write_copy(damage.editor, device, out, force, count)
+            with (
+                progress.counting("copying", quiet) as count,
+                apply.copied(damage.editor, device, out, force, count),
+            ):
+                _tell(record)  # before the copy has its name: neither is had without the other
+    for line in apply.flat(record.changes):
+        told(line)
+
+
+def _tell(record: Record) -> None:
+    """Write the record to standard output."""
     output = Output()
     output.raw(json.dumps(record.as_json()).encode() + b"\n")
     output.flush()
-    for line in apply.flat(record.changes):
-        told(line)
 
 
 def _edit(damage: Damage, edits: tuple[str, ...], asked: Asked) -> None:

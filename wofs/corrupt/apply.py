@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from wofs.corrupt.edit import Change, Editor
 from wofs.corrupt.writer import Progress, Writer
@@ -17,27 +19,53 @@ class NotUndone(WofsError):
     """A record cannot be undone; nothing was written."""
 
 
-def write_copy(
+@contextmanager
+def copied(
     editor: Editor, device: FileDevice, out: str, force: bool, told: Progress | None = None
-) -> None:
-    """Write the edited image to the file `out`, which must not exist unless `force`.
+) -> Iterator[None]:
+    """Write the edited image beside `out`, and give it that name when the block has ended well.
 
-    What was begun is removed when it fails. Raises `OSError`.
+    `out` must not exist; with `force` it may be a regular file that is not the image. What was
+    begun is removed when anything fails, and what was at `out` stays. Raises `OSError`.
     """
-    writer = Writer(out, create=True, force=force)
+    _refuse_taken(out, device, force)
+    partial = f"{out}.wofs-partial-{secrets.token_hex(4)}"
+    writer = Writer(partial, create=True)
     try:
-        writer.copy(device, told)
-        _write(writer, editor)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(out)
-        raise
+        try:
+            writer.copy(device, told)
+            _write(writer, editor)
+        finally:
+            writer.close()
+        yield
+        _refuse_taken(out, device, force)
+        if force:
+            os.replace(partial, out)
+        else:
+            os.link(partial, out)
     finally:
-        writer.close()
+        with suppress(FileNotFoundError):  # it has its name
+            os.unlink(partial)
 
 
-def write_in_place(editor: Editor, path: str) -> None:
-    """Write the edits to the image itself."""
+def _refuse_taken(out: str, device: FileDevice, force: bool) -> None:
+    """Raise FileExistsError if a copy may not have that name."""
+    try:
+        found = os.lstat(out)
+    except FileNotFoundError:
+        return
+    if not force:
+        raise FileExistsError(f"{out}: is there already (--force replaces it)")
+    if not stat.S_ISREG(found.st_mode):
+        raise FileExistsError(f"{out}: is no regular file, and is not replaced")
+    if os.path.samestat(found, os.fstat(device.fileno())):
+        raise FileExistsError(f"{out}: is the image itself (--in-place changes it)")
+
+
+def write_in_place(editor: Editor, device: FileDevice, path: str) -> None:
+    """Write the edits to the image itself; OSError for one that is compressed."""
+    if not os.path.samestat(os.stat(path), os.fstat(device.fileno())):
+        raise OSError(f"{path}: is compressed: a copy of it can be damaged, not the file itself")
     writer = Writer(path, create=False)
     try:
         _write(writer, editor)
@@ -52,7 +80,7 @@ def _write(writer: Writer, editor: Editor) -> None:
         writer.cut(editor.image.size)
 
 
-def undo(record: str, path: str) -> list[Change]:
+def undo(record: bytes, path: str) -> list[Change]:
     """Take back what the JSON `record` says was done to the image at `path`.
 
     Raises NotUndone where the record is none, the image was cut, or its bytes are not those
@@ -94,7 +122,7 @@ class _Bytes:
         self._put.append((start, value))
 
 
-def _changes(text: str) -> list[Change]:
+def _changes(text: bytes) -> list[Change]:
     try:
         record = json.loads(text)
         before, after = record["size"]

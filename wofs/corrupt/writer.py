@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from wofs.device import FileDevice
 
@@ -19,15 +18,9 @@ Progress = Callable[[int, int], None]
 class Writer:
     """A file that is written to; the caller owns it and closes it."""
 
-    def __init__(self, path: str, create: bool, force: bool = False) -> None:
-        """Open `path`; with `create` it must not exist, or is replaced with `force`.
-
-        Raises `OSError` of the system.
-        """
+    def __init__(self, path: str, create: bool) -> None:
+        """Open `path`, which must not exist with `create`; raises `OSError` of the system."""
         flags = os.O_RDWR | os.O_CLOEXEC
-        if create and force:
-            with suppress(FileNotFoundError):
-                os.unlink(path)  # never through another name of the source
         if create:
             flags |= os.O_CREAT | os.O_EXCL
         self._fd = os.open(path, flags, 0o644)
