@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,13 +82,17 @@ print(*found(), sep="\\n")
 """
 
 
+TESTS = str(Path(__file__).resolve().parent.parent)
+BEFORE = os.environ.get("PYTHONPATH")
+
+
 def kept(path: Path, protect: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", WALK, str(path), protect],
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (TESTS, BEFORE)))},
     )
     return done.stdout.split("\n")[:-1]
 
