@@ -17,9 +17,8 @@ from wofs.check.owners import (
     sharing,
 )
 from wofs.check.state import State
+from wofs.ondisk import features as feat
 from wofs.xfs.geometry import ag_length, agb_to_daddr
-
-_HAS_REFLINK = 4
 
 Share = tuple[int, int, int]
 """(first block, end, how many extents have it)."""
@@ -47,7 +46,7 @@ class _Account:
         self.state = state
         self.agno = agno
         self.whole = not state.report.hidden
-        self.reflink = bool(state.mount.geo.ro_compat & _HAS_REFLINK)
+        self.reflink = bool(state.mount.geo.ro_compat & feat.RO_COMPAT_REFLINK)
         self.shared: list[Share] = []
 
     def check(self) -> None:

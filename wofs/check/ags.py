@@ -12,14 +12,12 @@ from wofs.check.owners import OWN_AG, OWN_COW, OWN_FREE, OWN_FS, OWN_INOBT, OWN_
 from wofs.check.state import Inventory, State
 from wofs.check.trees import BNOBT, CNTBT, FINOBT, REFCOUNTBT, AgTree
 from wofs.errors import ImageError
+from wofs.ondisk import features as feat
 from wofs.ondisk.ag import AGFL_HEADER_BYTES, Agf, Agfl, Agi
 from wofs.xfs.agheaders import AGF, AGFL, AGI, Header, ags_present, header_rows
 from wofs.xfs.btree import INOBT, Tree
 from wofs.xfs.geometry import INODES_PER_CHUNK, ag_length
-from wofs.xfs.inobt import ChunkTable, read_chunks, spread
-
-_HAS_FINOBT, _HAS_RMAPBT, _HAS_REFLINK, _HAS_INOBTCNT = 1, 2, 4, 8
-_ALL = (1 << INODES_PER_CHUNK) - 1
+from wofs.xfs.inobt import ChunkTable, present, read_chunks
 
 
 def check_headers(state: State) -> None:
@@ -102,7 +100,7 @@ class _Space(_Ag):
         if starts is not None and sizes is not None and rmap_blocks is not None:
             blocks = bno_blocks + cnt_blocks - 2 + max(0, rmap_blocks - 1)
             self.differs("agf-btreeblks", "agf", "btreeblks", blocks, agf.btreeblks, 1)
-        if self.features & _HAS_REFLINK:
+        if self.features & feat.RO_COMPAT_REFLINK:
             self._shares()
         if agfl is not None:
             self._reserve()
@@ -143,7 +141,7 @@ class _Space(_Ag):
 
     def _rmap_blocks(self) -> int | None:
         """Return the blocks of the rmapbt, 0 without one, None where it is damaged."""
-        if not self.features & _HAS_RMAPBT:
+        if not self.features & feat.RO_COMPAT_RMAPBT:
             return 0
         walk = self.state.rmap_tree(self.agno)
         try:
@@ -220,17 +218,17 @@ class _Chunks(_Ag):
             return
         self.state.inodes[self.agno] = Inventory(table)
         blocks = self.own_blocks(walk, OWN_INOBT)
-        if self.features & _HAS_INOBTCNT:
+        if self.features & feat.RO_COMPAT_INOBTCOUNT:
             self.differs("agi-iblocks", "agi", "iblocks", blocks, agi.iblocks, 2)
         count = free_count = 0
         for start, hole, free in table:
-            there = _ALL & ~spread(hole)
+            there = present(hole)
             count += there.bit_count()
             free_count += (free & there).bit_count()
             self._own_chunk(start, hole)
         self.differs("agi-count", "agi", "count", count, agi.count, 2)
         self.differs("agi-freecount", "agi", "freecount", free_count, agi.freecount, 2)
-        if self.features & _HAS_FINOBT:
+        if self.features & feat.RO_COMPAT_FINOBT:
             self._free_inodes(table)
 
     def _own_chunk(self, start: int, hole: int) -> None:
@@ -240,7 +238,7 @@ class _Chunks(_Ag):
             if start & self.geo.inopblock - 1 == 0:
                 spans.add(start >> log, self.geo.chunk_blocks, OWN_INODES)
             return
-        there, last = _ALL & ~spread(hole), -1
+        there, last = present(hole), -1
         for bit in range(INODES_PER_CHUNK):
             agbno = start + bit >> log
             if there >> bit & 1 and agbno != last:
@@ -259,9 +257,9 @@ class _Chunks(_Ag):
             self.broken("finobt-damaged", error)
             return
         blocks = self.own_blocks(walk, OWN_INOBT)
-        if self.features & _HAS_INOBTCNT:
+        if self.features & feat.RO_COMPAT_INOBTCOUNT:
             self.differs("agi-iblocks", "agi", "fblocks", blocks, agi.fblocks, 2)
-        wanted = {chunk for chunk in table if chunk[2] & ~spread(chunk[1])}
+        wanted = {chunk for chunk in table if chunk[2] & present(chunk[1])}
         odd = wanted ^ set(free_table)
         if odd:
             chunk = min(odd)

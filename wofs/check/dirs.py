@@ -16,7 +16,7 @@ from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs.buffer import Block
 from wofs.xfs.dir import index
 from wofs.xfs.dir.hash import da_hashname
-from wofs.xfs.dir.parse import DOT_COOKIE, DOTDOT_COOKIE, Entry, data_end
+from wofs.xfs.dir.parse import DOT_COOKIE, DOTDOT_COOKIE, Entry, data_end, entry_bytes
 from wofs.xfs.inode import Inode
 
 _NULL_BEST = 0xFFFF
@@ -141,9 +141,10 @@ class _Directory:
     def _bests(self, blocks: list[tuple[int, Block]]) -> dict[int, int]:
         """Check bestfree of data blocks; return the longest free piece of each by number."""
         out: dict[int, int] = {}
+        has_ftype = bool(self.state.mount.geo.has_ftype)
         for number, block in blocks:
             where = self.state.mount.where(block.obj, block.daddr, len(block.data))
-            free = _free_pieces(block.data, data_end(block, where), self.state.mount.geo.has_ftype)
+            free = _free_pieces(block.data, data_end(block, where), has_ftype)
             wanted = sorted((length for _, length in free), reverse=True)[:3]
             wanted += [0] * (3 - len(wanted))
             table = [_PAIR.unpack_from(block.data, _BESTS_AT + 4 * i) for i in range(3)]
@@ -206,16 +207,15 @@ def _leaf_bests(block: Block) -> tuple[int, ...]:
     return struct.unpack_from(f">{count}H", block.data, size - 4 - 2 * count)
 
 
-def _free_pieces(data: bytes, end: int, has_ftype: int) -> set[tuple[int, int]]:
+def _free_pieces(data: bytes, end: int, has_ftype: bool) -> set[tuple[int, int]]:
     """Return (offset, length) of the free pieces of a data block whose entries are sound."""
     out = set()
     at = disk.DATA_HEADER_BYTES
-    fixed = 9 + 2 + (1 if has_ftype else 0) + 7
     while at < end:
         if data[at : at + 2] == b"\xff\xff":
             length = data[at + 2] << 8 | data[at + 3]
             out.add((at, length))
             at += length
         else:
-            at += data[at + 8] + fixed & ~7
+            at += entry_bytes(data[at + 8], has_ftype)
     return out

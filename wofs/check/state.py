@@ -11,13 +11,11 @@ from wofs.check.owners import Spans
 from wofs.check.trees import RMAPBT, AgTree
 from wofs.units import SECTOR_BYTES
 from wofs.xfs.geometry import INODES_PER_CHUNK, agb_to_daddr, ino_to_byte
-from wofs.xfs.inobt import ChunkTable, spread
+from wofs.xfs.inobt import ChunkTable, present
 from wofs.xfs.mount import Mount
 
 Tell = Callable[[int, int], None]
 """Told how much is done, of how much."""
-
-_ALL = (1 << INODES_PER_CHUNK) - 1
 
 
 class Inventory:
@@ -120,5 +118,5 @@ class State:
             return
         high = agno << self._agino_log
         for start, hole, free in inventory.table:
-            there = _ALL & ~spread(hole)
+            there = present(hole)
             yield high | start, there & ~free, there & free

@@ -26,6 +26,7 @@ from wofs.ondisk.sb import Superblock
 from wofs.record import Record
 from wofs.units import SECTOR_BYTES
 from wofs.xfs.btree import BMBT, INOBT
+from wofs.xfs.dir.parse import entry_bytes
 from wofs.xfs.geometry import fsb_to_byte, fsb_to_daddr, valid_ino
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
@@ -88,7 +89,8 @@ class Spot:
     """A field: `size` bytes at `offset` of a part.
 
     `bits` is (high, low) within these bytes; `little` marks little-endian ones; `plain` bytes
-    that are no number. `size` 0 stands for the whole part, which has no field.
+    that are no number; `items` counts those of an array. `size` 0 stands for the whole part,
+    which has no field.
     """
 
     part: Part
@@ -98,6 +100,7 @@ class Spot:
     bits: tuple[int, int] | None = None
     little: bool = False
     plain: bool = False
+    items: int = 0
 
 
 def parse(text: str) -> list[Step]:
@@ -213,9 +216,8 @@ class Locator:
         spot = fields[step.word]
         if step.key is None:
             return spot
-        items = spot.size // 4
-        at = self._below(step, 0 if spot.plain else items)
-        return Spot(part, f"{spot.name}[{at}]", spot.offset + 4 * at, 4)
+        at, size = self._below(step, spot.items), spot.size // spot.items
+        return Spot(part, f"{spot.name}[{at}]", spot.offset + size * at, size)
 
     def _record(
         self, part: Part, record: type[Record], start: int, rest: Sequence[Step], size: int
@@ -280,8 +282,8 @@ def fields_of(part: Part) -> Iterator[Spot]:
     for record in RECORDS.get(part.kind, ()):
         for f in record.spec.fields:
             names.add(f.name)
-            plain = f.code == "s" or f.is_array
-            yield Spot(part, f.name, f.offset, f.size, None, f.little, plain and f.code == "s")
+            items = f.count if f.is_array else 0
+            yield Spot(part, f.name, f.offset, f.size, None, f.little, f.code == "s", items)
     kind = BLOCKS.get(part.kind)
     if kind is None:
         return
@@ -343,4 +345,4 @@ def _data_fields(at: int, length: int, ftype: bool) -> dict[str, tuple[int, int]
     fields = {"ino": (at, 8), "namelen": (at + 8, 1), "name": (at + 9, length)}
     if ftype:
         fields["ftype"] = (end, 1)
-    return fields | {"tag": (at + (9 + length + ftype + 2 + 7 & ~7) - 2, 2)}
+    return fields | {"tag": (at + entry_bytes(length, ftype) - 2, 2)}

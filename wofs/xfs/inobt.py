@@ -204,10 +204,15 @@ def _record_problem(
     missing = hole.bit_count() * 4
     if count != INODES_PER_CHUNK - missing:
         return f"counts {count} inodes, its holemask leaves {INODES_PER_CHUNK - missing}"
-    really_free = (free & ~spread(hole)).bit_count()
+    really_free = (free & present(hole)).bit_count()
     if freecount != really_free:
         return f"counts {freecount} free inodes, its mask has {really_free}"
     return ""
+
+
+def present(hole: int) -> int:
+    """Return the mask of inodes of a chunk that a hole mask does not leave out."""
+    return _ALL & ~spread(hole)
 
 
 def spread(hole: int) -> int:

@@ -47,6 +47,11 @@ def bad(where: Where, field: str, found: object, expected: object) -> ImageError
     return BadField(place, "", expected, found)
 
 
+def entry_bytes(namelen: int, has_ftype: bool) -> int:
+    """Return the bytes an entry of a data block takes (`xfs_dir2_data_entsize`)."""
+    return 9 + namelen + (3 if has_ftype else 2) + 7 & ~7
+
+
 def data_end(block: Block, where: Where) -> int:
     """Return where the entries of a data block end: before the leaf array of block form."""
     size = len(block.data)
@@ -87,7 +92,7 @@ def _data_entries(geo: Geometry, data: bytes, end: int, base: int, where: Where)
             at += _free_length(data, at, end, where)
             continue
         name_end = at + 9 + namelen
-        stop = at + (9 + namelen + tail + 7 & ~7)
+        stop = at + entry_bytes(namelen, tail == 3)
         if not namelen or stop > end:
             raise bad(where, f"entry at {at} namelen", namelen, f"1 to {end - at - 9 - tail}")
         ftype = data[name_end] if tail == 3 else 0
