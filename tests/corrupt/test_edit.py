@@ -14,8 +14,7 @@ from wofs.corrupt.target import RECORDS, BadTarget, Locator, fields_of, parse
 from wofs.device import BytesDevice
 from wofs.errors import Corrupt, ImageError
 from wofs.fs import Filesystem
-from wofs.xfs.geometry import fsb_to_daddr
-from wofs.xfs.log.area import LogArea
+from wofs.xfs.log import area_of
 from wofs.xfs.log.entry import LogEntry
 
 Unpack = Callable[[str], Path]
@@ -90,13 +89,11 @@ def test_a_checksum_can_be_set(image: Unpack) -> None:
 
 def test_a_log_record_is_mended(image: Unpack) -> None:
     with library.open(image("default")) as sound:
-        geo = sound.mount.geo
         spot = Locator(sound).spot("log[0].cycle")
         editor = Editor(BytesDevice(image("default").read_bytes(), "bad.img"), fix=True)
-        place = (fsb_to_daddr(geo, geo.logstart), geo.logblocks << geo.blocklog >> 9)
-        editor.log_at(*place, sound.mount.sb.uuid)
+        editor.log_by(sound.mount.sb)
         editor.set(spot, "5")
-        entry = LogEntry(LogArea(editor.image, *place, sound.mount.sb.uuid), 0)
+        entry = LogEntry(area_of(editor.image, sound.mount.sb), 0)
         assert (entry.head.cycle, entry.head.crc) == (5, entry.checksum())
 
 

@@ -22,7 +22,6 @@ from wofs.device import FileDevice, open_device
 from wofs.device.overlay import Overlay
 from wofs.fs import Filesystem
 from wofs.fs import open as open_filesystem
-from wofs.xfs.geometry import fsb_to_daddr
 
 NAMES = """\b
 Names of structures and fields:
@@ -84,11 +83,7 @@ class Damage:
         if self._filesystem is None:
             opened = open_filesystem(Overlay(self._device), norecovery=True)
             self._filesystem = self._stack.enter_context(opened)
-            geo = opened.mount.geo
-            if geo.logstart:
-                blocks = geo.logblocks << geo.blocklog >> 9
-                daddr = fsb_to_daddr(geo, geo.logstart)
-                self.editor.log_at(daddr, blocks, opened.mount.sb.uuid)
+            self.editor.log_by(opened.mount.sb)
         return self._filesystem
 
     def spot(self, name: str) -> Spot:

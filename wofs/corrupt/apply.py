@@ -7,11 +7,12 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 from wofs.corrupt.edit import Change, Editor
 from wofs.corrupt.writer import Progress, Writer
 from wofs.device import FileDevice
+from wofs.device.overlay import Overlay
 from wofs.errors import WofsError
 
 
@@ -32,11 +33,9 @@ def copied(
     partial = f"{out}.wofs-partial-{secrets.token_hex(4)}"
     writer = Writer(partial, create=True)
     try:
-        try:
+        with closing(writer):
             writer.copy(device, told)
             _write(writer, editor)
-        finally:
-            writer.close()
         yield
         _refuse_taken(out, device, force)
         if force:
@@ -66,11 +65,8 @@ def write_in_place(editor: Editor, device: FileDevice, path: str) -> None:
     """Write the edits to the image itself; OSError for one that is compressed."""
     if not os.path.samestat(os.stat(path), os.fstat(device.fileno())):
         raise OSError(f"{path}: is compressed: a copy of it can be damaged, not the file itself")
-    writer = Writer(path, create=False)
-    try:
+    with closing(Writer(path, create=False)) as writer:
         _write(writer, editor)
-    finally:
-        writer.close()
 
 
 def _write(writer: Writer, editor: Editor) -> None:
@@ -87,39 +83,17 @@ def undo(record: bytes, path: str) -> list[Change]:
     that the record left; then nothing is written.
     """
     changes = _changes(record)
-    writer = Writer(path, create=False)
-    try:
-        size = writer.size()
-        found = _Bytes(writer)
+    with closing(FileDevice(path)) as device:
+        found = Overlay(device)
         for change in reversed(changes):
             after = bytes.fromhex(change.after)
-            if change.byte + len(after) > size or found.at(change.byte, len(after)) != after:
+            if found.pread(change.byte, len(after)) != after:
                 raise NotUndone(f"{path}: byte {change.byte} is not what the record left there")
             found.put(change.byte, bytes.fromhex(change.before))
+    with closing(Writer(path, create=False)) as writer:
         for change in reversed(changes):
             writer.write(change.byte, bytes.fromhex(change.before))
-    finally:
-        writer.close()
     return changes
-
-
-class _Bytes:
-    """What an image would hold after some of the changes were taken back."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._put: list[tuple[int, bytes]] = []
-
-    def at(self, start: int, length: int) -> bytes:
-        whole = bytearray(self._writer.read(start, length))
-        for offset, value in self._put:
-            low, high = max(start, offset), min(start + length, offset + len(value))
-            if low < high:
-                whole[low - start : high - start] = value[low - offset : high - offset]
-        return bytes(whole)
-
-    def put(self, start: int, value: bytes) -> None:
-        self._put.append((start, value))
 
 
 def _changes(text: bytes) -> list[Change]:

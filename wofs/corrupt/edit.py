@@ -13,8 +13,9 @@ from wofs.device.base import Device
 from wofs.device.crc import crc_of
 from wofs.device.overlay import Overlay
 from wofs.errors import ImageError
+from wofs.ondisk.sb import Superblock
 from wofs.units import SECTOR_BYTES
-from wofs.xfs.log.area import LogArea
+from wofs.xfs.log import area_of
 from wofs.xfs.log.entry import LogEntry
 
 LOG_CRC = 32
@@ -67,11 +68,11 @@ class Editor:
         self._fix = fix
         self._random = random.Random(seed)
         self.was_cut = False
-        self._log: tuple[int, int, bytes] | None = None
+        self._sb: Superblock | None = None
 
-    def log_at(self, daddr: int, blocks: int, uuid: bytes) -> None:
-        """Tell where the log lies, for the checksums of its records."""
-        self._log = daddr, blocks, uuid
+    def log_by(self, sb: Superblock) -> None:
+        """Tell what says where the log lies, for the checksums of its records."""
+        self._sb = sb
 
     # ---- fields
     def set(self, spot: Spot, text: str) -> None:
@@ -169,11 +170,10 @@ class Editor:
         self._write("crc", part, at, struct.pack("<I", crc), "crc")
 
     def _log_crc(self, part: Part) -> int:
-        if self._log is None:
+        if self._sb is None:
             raise BadTarget(f"{part}: where the log lies is unknown")
-        area = LogArea(self.image, *self._log)
         try:
-            return LogEntry(area, part.owner).checksum()
+            return LogEntry(area_of(self.image, self._sb), part.owner).checksum()
         except ImageError as error:
             raise BadTarget(f"{part}: has no checksum to fix: {error.text()}") from error
 

@@ -27,8 +27,9 @@ from wofs.record import Record
 from wofs.units import SECTOR_BYTES
 from wofs.xfs.btree import BMBT, INOBT
 from wofs.xfs.dir.parse import entry_bytes
-from wofs.xfs.geometry import fsb_to_byte, fsb_to_daddr, valid_ino
+from wofs.xfs.geometry import fsb_to_byte, valid_ino
 from wofs.xfs.inode import Inode
+from wofs.xfs.log import area_of
 from wofs.xfs.mount import Mount
 
 _STEP = re.compile(
@@ -182,13 +183,13 @@ class Locator:
         return blocks[0], rest
 
     def _log(self, first: Step) -> Part:
-        geo, block = self._mount.geo, first.number()
-        blocks = geo.logblocks << geo.blocklog >> 9
-        if not geo.logstart:
+        block = first.number()
+        if not self._mount.geo.logstart:
             raise BadTarget("the log lies on another device")
-        if block >= blocks:
-            raise BadTarget(f"log[{block}]: the log has {blocks} blocks of 512 bytes")
-        start = (fsb_to_daddr(geo, geo.logstart) + block) * SECTOR_BYTES
+        area = area_of(self._mount.device, self._mount.sb)
+        if block >= area.blocks:
+            raise BadTarget(f"log[{block}]: the log has {area.blocks} blocks of 512 bytes")
+        start = (area.daddr + block) * SECTOR_BYTES
         return Part("log", block, 0, start, BLOCK_BYTES, 0)
 
     def _inode(self, step: Step) -> Inode:

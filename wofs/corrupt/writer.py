@@ -50,14 +50,6 @@ class Writer:
             done = os.pwrite(self._fd, view, offset)
             offset, view = offset + done, view[done:]
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes."""
-        return os.pread(self._fd, length, offset)
-
-    def size(self) -> int:
-        """Return the size in bytes."""
-        return os.lseek(self._fd, 0, os.SEEK_END)
-
     def cut(self, size: int) -> None:
         """End the file at byte `size`."""
         os.ftruncate(self._fd, size)

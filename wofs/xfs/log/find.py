@@ -51,7 +51,7 @@ def state(device: Device, sb: Superblock, log_device: Device | None = None) -> L
     """
     if not sb.logstart and log_device is None:
         return LogState(external=1)
-    area = _area(device, sb, log_device)
+    area = area_of(device, sb, log_device)
     base = LogState(
         known=1, external=int(not sb.logstart), daddr=area.daddr, blocks=area.blocks, clean=1
     )
@@ -71,8 +71,8 @@ def state(device: Device, sb: Superblock, log_device: Device | None = None) -> L
     return base
 
 
-def _area(device: Device, sb: Superblock, log_device: Device | None) -> LogArea:
-    """Return the log's area, its size within what the format allows."""
+def area_of(device: Device, sb: Superblock, log_device: Device | None = None) -> LogArea:
+    """Return the log's area, its size within what the format allows; BadField for another."""
     blocks = sb.logblocks * (sb.blocksize // BLOCK_BYTES)
     if not 0 < blocks <= _MAX_BLOCKS:
         where = Where(device.name, "superblock", 0, SECTOR_BYTES, "logblocks")
