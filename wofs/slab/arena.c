@@ -93,7 +93,7 @@ static void watch_forks(void) {
         watching = 1;
 }
 
-static uint64_t next_uid(void) {
+uint64_t slab_next_uid(void) {
     static uint64_t last;
     return ++last;
 }
@@ -138,7 +138,7 @@ slab_status slab_arena_open(slab_arena *arena, size_t pages, const char *backend
     }
     lay_out(arena, pages);
     arena->pid = getpid();
-    arena->uid = next_uid();
+    arena->uid = slab_next_uid();
     slab_status status = slab_registry_open();
     if (status != SLAB_OK)
         return status;
@@ -174,9 +174,7 @@ slab_status slab_arena_write(slab_arena *arena, size_t offset, const void *data,
     slab_status status = may_write(arena);
     if (status != SLAB_OK)
         return status;
-    if (slab_region_write(&arena->region, offset, data, bytes) < 0)
-        return SLAB_OS;
-    return memcmp(arena->region.view + offset, data, bytes) ? SLAB_LOST : SLAB_OK;
+    return slab_region_publish(&arena->region, offset, data, bytes);
 }
 
 /* Find a name of `bytes` bytes among those of one place; SIZE_MAX if it is not there. */

@@ -4,6 +4,7 @@
 
 #include "slab.h"
 
+uint64_t slab_next_uid(void); /* of an arena or a store: no two have the same */
 uint64_t slab_sum(const unsigned char *bytes, size_t size);
 /* Publish and read back. */
 slab_status slab_arena_write(slab_arena *arena, size_t offset, const void *data, size_t bytes);

@@ -17,7 +17,6 @@
 #include "arena.h"
 
 #define ALIGNMENT 16
-#define STORE_UIDS (1ULL << 20) /* so that no arena has one of them */
 
 /* The stores of this process, by their entry in the registry. */
 static slab_store *known[SLAB_MAX_ARENAS];
@@ -38,11 +37,6 @@ static void watch_forks(void) {
     static int watching;
     if (!watching && pthread_atfork(NULL, NULL, in_child) == 0)
         watching = 1;
-}
-
-static uint64_t next_uid(void) {
-    static uint64_t last = STORE_UIDS;
-    return ++last;
 }
 
 /* Take the addresses, without memory behind them. */
@@ -103,7 +97,7 @@ slab_status slab_store_open(slab_store *store, uint32_t nslots, size_t slot_byte
     store->nslots = nslots;
     store->slot_bytes = slot_bytes;
     store->kinds = kinds->count;
-    store->uid = next_uid();
+    store->uid = slab_next_uid();
     store->pid = getpid();
     status = enter(store, label, kinds);
     if (status != SLAB_OK) {
@@ -229,8 +223,7 @@ slab_status slab_batch_put(slab_batch *batch, uint32_t kind, const slab_row *row
         batch->sums = sums;
     if (sums && scratch) {
         compose(batch, kind, rows, fitting, scratch, places, sums + batch->objects);
-        if (slab_region_write(&batch->region, batch->used, scratch, bytes) == 0)
-            status = memcmp(batch->region.view + batch->used, scratch, bytes) ? SLAB_LOST : SLAB_OK;
+        status = slab_region_publish(&batch->region, batch->used, scratch, bytes);
     }
     int saved = errno;
     free(scratch);

@@ -95,6 +95,13 @@ int slab_region_write(slab_region *region, size_t offset, const void *data, size
     return region->backend->write(region, offset, data, bytes);
 }
 
+slab_status slab_region_publish(slab_region *region, size_t offset, const void *data,
+                                size_t bytes) {
+    if (slab_region_write(region, offset, data, bytes) < 0)
+        return SLAB_OS;
+    return memcmp(region->view + offset, data, bytes) ? SLAB_LOST : SLAB_OK;
+}
+
 int slab_region_seal(slab_region *region, int process_lifetime) {
     if (!region->sealed && region->backend->seal(region) < 0)
         return -1;

@@ -72,6 +72,8 @@ const slab_backend *slab_backend_called(const char *name);
 /* "auto" takes the first backend that this machine grants, never "none". */
 int slab_region_open(slab_region *region, size_t bytes, const char *backend);
 int slab_region_write(slab_region *region, size_t offset, const void *data, size_t bytes);
+/* Write, and read back through the view. */
+slab_status slab_region_publish(slab_region *region, size_t offset, const void *data, size_t bytes);
 int slab_region_seal(slab_region *region, int process_lifetime);
 int slab_region_move(slab_region *region); /* in a forked child: same bytes, memory of its own */
 void slab_region_close(slab_region *region);
