@@ -15,16 +15,19 @@ from support import fuse
 
 STRIKE = Path(__file__).resolve().parent.parent.parent / "tools" / "strike"
 
-
 needs_fuse = pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))
+
+
+def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run tools/strike to its end."""
+    argv = [sys.executable, STRIKE, *options]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
 
 
 def strike(image: Path, backend: str) -> dict[str, Any]:
     """Strike 41,000 times, 60 of them for real; return the tally."""
     options = ("--image", image, "--backend", backend, "--count", "41000", "--deaths", "60")
-    done = subprocess.run(
-        [sys.executable, STRIKE, *options], capture_output=True, text=True, check=False, timeout=120
-    )
+    done = run(*options)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert (found["struck"], found["volleys"], found["wrong"]) == (41_000, 3, [])
@@ -49,9 +52,7 @@ def test_on_ordinary_memory_all_land(image: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("protect", ["mount", "all"])
 def test_a_server_answers_right_meanwhile(protect: str) -> None:
     options = ("--serving", "--protect", protect, "--count", "5000")
-    done = subprocess.run(
-        [sys.executable, STRIKE, *options], capture_output=True, text=True, check=False, timeout=120
-    )
+    done = run(*options)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["judge"].startswith("the kernel's manifest")
@@ -63,9 +64,7 @@ def test_a_server_answers_right_meanwhile(protect: str) -> None:
 def test_ordinary_memory_gives_wrong_answers() -> None:
     """The control: enough stores, and what is told of the same image is no longer right."""
     options = ("--serving", "--backend", "none", "--count", "400")
-    done = subprocess.run(
-        [sys.executable, STRIKE, *options], capture_output=True, text=True, check=False, timeout=120
-    )
+    done = run(*options)
     found = json.loads(done.stdout)
     assert found["landed"] > 0
     assert found["wrong"] + found["errors"] > 0 or found["said"] or found["hung"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from wofs.demo.server import Server, served
 from wofs.demo.straywrite import Task, prepare
 from wofs.demo.truth import Verdict
-from wofs.demo.workload import WORKLOADS
 
 VOLLEY = 100
 """Stores at once; between volleys the server answers."""
@@ -60,7 +59,7 @@ def strike_served(
         striker = threading.Thread(target=_strike, args=(server, tally, count))
         striker.start()
         for name, task in itertools.cycle(tasks.items()):
-            verdict = _run(server, name, task)
+            verdict = _run(server, task)
             tally.runs[name] = tally.runs.get(name, 0) + 1
             tally.answers += verdict.answers
             tally.wrong += verdict.wrong
@@ -89,15 +88,9 @@ def _strike(server: Server, tally: Served, count: int) -> None:
         tally.landed += landed
 
 
-def _run(server: Server, name: str, task: Task) -> Verdict:
+def _run(server: Server, task: Task) -> Verdict:
     """Run a workload once and judge it; a server that takes too long is killed."""
-    watchdog = threading.Timer(_PATIENCE_S, server.kill)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
+    with server.within(_PATIENCE_S):
         server.forget(task.plan.top_names)
-        most = 4 * len(task.truth.right) + 1000  # a loop of directories has no end
-        answers = list(itertools.islice(WORKLOADS[name](server.top, task.plan, task.seed), most))
-    finally:
-        watchdog.cancel()
+        answers = task.answers(server)
     return task.truth.verdict(answers, cut=server.ended or server.killed)

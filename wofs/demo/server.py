@@ -130,6 +130,17 @@ class Server:
         self.killed = True
         self.child.kill()
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Kill the process if the block takes longer: it is taken to hang."""
+        watchdog = threading.Timer(seconds, self.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+
     def end(self) -> None:
         """Unmount and wait for the end of the process, which is killed if it takes too long."""
         self._detach()

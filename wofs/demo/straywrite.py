@@ -156,6 +156,11 @@ class Task:
     blow: Blow = Blow()
     patience_s: float = 10.0
 
+    def answers(self, server: Server) -> list[Answer]:
+        """Run the workload; of answers without end only as many as show it."""
+        most = 4 * len(self.truth.right) + 1000  # a loop of directories has no end
+        return list(islice(WORKLOADS[self.workload](server.top, self.plan, self.seed), most))
+
 
 def prepare(
     image: str, workload: str, seed: int, manifest: str | None = None, blow: Blow | None = None
@@ -199,7 +204,7 @@ class Series:
         self._server = server
         self._mounts += 1
         begun = time.monotonic()
-        answers = self._answers(server)
+        answers = self._task.answers(server)
         self._calm_s.append(time.monotonic() - begun)
         calm = self._task.truth.verdict(answers, cut=False)
         self._calm_answers = calm.answers
@@ -219,11 +224,6 @@ class Series:
                 trial.noticed, trial.noticed_s = NOTICED[1], server.seconds_since(trial.number)
         self._unnoticed = []
 
-    def _answers(self, server: Server) -> list[Answer]:
-        task = self._task
-        most = 4 * len(task.truth.right) + 1000  # a loop of directories has no end
-        return list(islice(WORKLOADS[task.workload](server.top, task.plan, task.seed), most))
-
     def _run(self, server: Server, striker: threading.Timer | None = None) -> Verdict:
         """Run the workload once more, with the kernel's caches dropped, and judge it.
 
@@ -231,19 +231,16 @@ class Series:
         long is killed.
         """
         limit_s = self._task.patience_s + _PATIENCE_RUNS * statistics.median(self._calm_s)
-        watchdog = threading.Timer(limit_s, server.kill)
-        watchdog.daemon = True
-        watchdog.start()
         try:
-            server.forget(self._task.plan.top_names)
-            if striker is not None:
-                striker.start()
-            answers = self._answers(server)
-            if striker is not None:
-                striker.join()
-                server.settle()
+            with server.within(limit_s):
+                server.forget(self._task.plan.top_names)
+                if striker is not None:
+                    striker.start()
+                answers = self._task.answers(server)
+                if striker is not None:
+                    striker.join()
+                    server.settle()
         finally:
-            watchdog.cancel()
             if striker is not None and striker.is_alive():  # we were interrupted
                 striker.cancel()
                 striker.join()
