@@ -110,3 +110,7 @@ def test_the_library_takes_the_word(image: Unpack) -> None:
         assert filesystem.mount.protects_all
     with wofs.open(image("empty")) as filesystem:
         assert not filesystem.mount.protects_all
+    with wofs.open(image("empty"), protect="none") as filesystem:
+        assert filesystem.info().slab.backend == "none"
+    with pytest.raises(ValueError, match="contradict each other"):
+        wofs.open(image("empty"), protect="none", slab="memfd")

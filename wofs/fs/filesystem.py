@@ -14,7 +14,7 @@ from wofs.fs.info import AgInfo, Info, StatFs
 from wofs.fs.names import Segment
 from wofs.fs.path import Path
 from wofs.xfs.mount import Mount, mount
-from wofs.xfs.options import mount_options
+from wofs.xfs.options import memory_of, mount_options
 from wofs.xfs.super import HINT_SCAN_BYTES, ag_bytes_of, read_super
 
 PROBE_BYTES = HINT_SCAN_BYTES
@@ -100,7 +100,8 @@ def open(
     which is closed with the filesystem; `progress` is told how far unpacking is. `norecovery`
     accepts a log that was not replayed, `sb` names the AG whose superblock is read, `logdev`
     is where an external log lies, `slab` names the memory backend, `protect` what lies in it:
-    "mount" structures or "all" metadata that is kept ("none" is what slab="none" means).
+    "mount" structures or "all" metadata that is kept ("none" is what slab="none" means, and
+    the one brings the other; ValueError where they contradict each other).
     Raises NotXfs, Unsupported (a dirty log too), Truncated, Corrupt, NoBackend, MountError
     (no room to unpack) and `OSError` as the system does.
     """
@@ -108,7 +109,7 @@ def open(
     try:
         log_device = None if logdev is None else open_source(logdev, progress)
         try:
-            protect = protect or ("none" if slab == "none" else "mount")
+            slab, protect = memory_of("" if slab == "auto" else slab, protect)
             options = mount_options(norecovery=norecovery, sb_agno=sb, protect=protect)
             return Filesystem(mount(device, options, slab=slab, log_device=log_device))
         finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from wofs.errors import WofsError
 from wofs.slab import BACKENDS
-from wofs.xfs.options import FSNAME_BYTES, PROTECT, MountOptions, mount_options
+from wofs.xfs.options import FSNAME_BYTES, PROTECT, MountOptions, memory_of, mount_options
 
 FSTYPE = "fuse.wofs"
 
@@ -132,7 +132,10 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
             warnings.append("an image is never written: mounted read-only")
         elif word not in IGNORED and not word.startswith(IGNORED_PREFIXES) and not sloppy:
             raise BadOption(_unknown(word, name))
-    slab, protect = _agreed(texts_of["slab"], texts_of["protect"])
+    try:
+        slab, protect = memory_of(texts_of["slab"], texts_of["protect"])
+    except ValueError as error:
+        raise BadOption(f"options {error}") from error
     record = mount_options(
         norecovery=switches.get("norecovery", False),
         sb_agno=numbers.get("sb_agno", 0),
@@ -178,24 +181,6 @@ def _protection(value: str) -> str:
     if value not in PROTECT:
         raise BadOption(f"option protect= knows {', '.join(PROTECT)}, not {value!r}")
     return value
-
-
-def _agreed(slab: str, protect: str) -> tuple[str, str]:
-    """Return (backend, what is protected) of words that may each be missing ("").
-
-    Nothing protected and ordinary memory are the same thing, said in two ways; each brings the
-    other. Raises BadOption where they contradict each other.
-    """
-    if not slab:
-        return ("none" if protect == "none" else "auto"), protect or "mount"
-    if not protect:
-        return slab, "none" if slab == "none" else "mount"
-    if (slab == "none") != (protect == "none"):
-        raise BadOption(
-            f"options protect={protect} and slab={slab} contradict each other: "
-            "protect=none is slab=none"
-        )
-    return slab, protect
 
 
 def _number(name: str, value: str) -> int:

@@ -28,6 +28,23 @@ class MountOptions(Record):
     fsname = raw(NEXT, FSNAME_BYTES, "source shown in the mount table", show=TEXT)
 
 
+def memory_of(slab: str, protect: str) -> tuple[str, str]:
+    """Return (backend, what is protected) of words that may each be missing ("").
+
+    Nothing protected and ordinary memory are the same thing, said in two ways; each brings the
+    other. Raises ValueError where they contradict each other.
+    """
+    if not slab:
+        return ("none" if protect == "none" else "auto"), protect or "mount"
+    if not protect:
+        return slab, "none" if slab == "none" else "mount"
+    if (slab == "none") != (protect == "none"):
+        raise ValueError(
+            f"protect={protect} and slab={slab} contradict each other: protect=none is slab=none"
+        )
+    return slab, protect
+
+
 def mount_options(
     *,
     norecovery: bool = False,
