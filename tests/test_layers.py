@@ -32,7 +32,8 @@ LEVELS = {
     "fuse": 5,
     "fsspec": 5,
     "demo": 6,
-    "cli": 7,
+    "campaign": 7,
+    "cli": 8,
 }
 """A package imports smaller numbers only."""
 

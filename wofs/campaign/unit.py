@@ -1,0 +1,28 @@
+"""A piece of work for a process here or elsewhere: faults of one image, and their limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wofs.campaign.fault import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one child may take: wall-clock `seconds`, and address space beyond its parent's."""
+
+    seconds: float = 30.0
+    memory_bytes: int = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Faults of the image at `path`; nothing of it is open, so that it can travel.
+
+    The first `mounted` faults are met by a FUSE mount too.
+    """
+
+    path: str
+    faults: tuple[Fault, ...]
+    limits: Limits = Limits()
+    mounted: int = 0
