@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = {
     "errors": 0,
     "units": 0,
+    "page": 0,
     "record": 1,
     "device": 1,
     "slab": 1,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from html import escape as html_escape
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,15 +13,8 @@ import click
 from wofs.cli.output import Json, Output, escape
 from wofs.cli.serverlog import CRASHES, state_folder
 from wofs.errors import NotFound
+from wofs.page import Html, document, heading, preformatted, table
 from wofs.slab.crashes import Crash, reports
-
-_PAGE = """<!doctype html>
-<meta charset="utf-8"><title>{title}</title>
-<style>body{{font:14px/1.5 sans-serif;margin:2em;max-width:60em}} h1{{font-size:1.3em}}
-th{{text-align:left;padding-right:2em;vertical-align:top}} pre{{background:#f4f4f4;padding:1em}}
-</style>
-<h1>{title}</h1><table>{facts}</table>{parts}
-"""
 
 
 @click.group("crash")
@@ -108,21 +100,16 @@ def show(number: int | None, path: str | None, as_json: bool, as_html: bool) -> 
     return 0
 
 
-def page(number: int, crash: Crash) -> str:
+def page(number: int, crash: Crash) -> Html:
     """Return a report as a page of HTML."""
-    rows = "".join(
-        f"<tr><th>{html_escape(name)}</th><td>{html_escape(value)}</td></tr>"
-        for name, value in {**crash.facts, "time": _when(crash)}.items()
-    )
+    facts = {**crash.facts, "time": _when(crash)}
     lists = {
         "Memory around it": crash.memory,
         "C stack": crash.c_stack,
         "Python stack": crash.python_stack,
     }
-    parts = "".join(
-        f"<h2>{title}</h2><pre>{html_escape(chr(10).join(lines))}</pre>"
-        for title, lines in lists.items()
-        if lines
-    )
-    title = html_escape(f"Report {number}: {crash.kind}, {crash.hit}")
-    return _PAGE.format(title=title, facts=rows, parts=parts)
+    body = [table(("fact", "value"), facts.items(), left=True)]
+    for title, lines in lists.items():
+        if lines:
+            body += [heading(title), preformatted("\n".join(lines))]
+    return document(f"Report {number}: {crash.kind}, {crash.hit}", "", body)

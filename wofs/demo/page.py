@@ -10,9 +10,9 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from html import escape
 
 from wofs.demo.straywrite import NOTICED, OUTCOMES, Tally, Task, Trial
+from wofs.page import Html, box, document, heading, label, paragraph, preformatted, svg, table, text
 
 _HUES = {
     **{"named": "#00796b", "misnamed": "#7b5ea7", "died": "#5d4037", "hung": "#212121"},
@@ -22,36 +22,10 @@ _WIDTH, _LEFT, _ROW, _BAR = 960, 210, 48, 32
 _TIMES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 _REPORT_LINES = 22
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-body{{font:16px/1.5 system-ui,sans-serif;color:#1d2733;max-width:60em;margin:2.5em auto;
-padding:0 1em}}
-h1{{font-size:2em;line-height:1.2;margin-bottom:.2em}} h2{{font-size:1.25em;margin-top:2em}}
-svg{{width:100%;height:auto}} svg text{{font:15px system-ui,sans-serif;fill:#1d2733}}
-svg .in{{fill:#fff;font-weight:600}} svg .dim{{fill:#66707a;font-size:13px}}
-table{{border-collapse:collapse;width:100%}} td,th{{padding:.3em .6em;text-align:right;
-border-bottom:1px solid #e1e5e9}} th:first-child,td:first-child{{text-align:left}}
-.pair{{display:grid;grid-template-columns:1fr 1.4fr;gap:1em}} .pair>div{{border-top:5px solid;
-padding:.6em 1em;background:#f6f7f9;min-width:0}} pre{{white-space:pre-wrap;
-overflow-wrap:anywhere;font-size:12px;line-height:1.4}} .dim{{color:#66707a}}
-</style>
-<h1>{title}</h1><p class="dim">{subtitle}</p>
-<h2>What became of each strike</h2>{bars}{kinds}
-<h2>Time until it was noticed</h2>{times}
-{pair}
-<h2>Figures</h2>{table}
-<p class="dim">{how}</p><p class="dim">{machine}</p></html>
+_STYLE = """
+.pair{display:grid;grid-template-columns:1fr 1.4fr;gap:1em} .pair>div{border-top:5px solid;
+padding:.6em 1em;background:var(--panel);min-width:0}
 """
-
-
-def _svg(height: int, parts: list[str], label: str) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-    return head + f'aria-label="{escape(label)}">' + "".join(parts) + "</svg>"
-
-
-def _text(x: float, y: float, text: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'
 
 
 def _rows(tallies: Sequence[Tally]) -> Iterator[tuple[str, dict[str, int]]]:
@@ -67,36 +41,31 @@ def _rows(tallies: Sequence[Tally]) -> Iterator[tuple[str, dict[str, int]]]:
             yield f"{sum(shown.values()):,} of them showed", shown
 
 
-def _bar(row: int, label: str, outcomes: dict[str, int]) -> Iterator[str]:
+def _bar(row: int, name: str, outcomes: dict[str, int]) -> Iterator[Html]:
     """Yield the parts of a bar, cut by outcome; all bars have the same width."""
     x, top, scale = float(_LEFT), row * _ROW + 8, (_WIDTH - _LEFT - 10) / sum(outcomes.values())
-    yield _text(_LEFT - 12, top + 22, label, 'text-anchor="end"')
-    for name in (name for name in OUTCOMES if name in outcomes):
-        width, count = outcomes[name] * scale, f"{outcomes[name]:,}"
-        yield (
-            f'<rect x="{x:.1f}" y="{top}" width="{max(1.0, width - 2):.1f}" height="{_BAR}" '
-            f'fill="{_HUES[name]}"><title>{escape(OUTCOMES[name])}: {count}</title></rect>'
-        )
+    yield label(_LEFT - 12, top + 22, name, "end")
+    for outcome in (outcome for outcome in OUTCOMES if outcome in outcomes):
+        width, count = outcomes[outcome] * scale, f"{outcomes[outcome]:,}"
+        size = max(1.0, width - 2), float(_BAR)
+        yield box(x, top, size, _HUES[outcome], f"{OUTCOMES[outcome]}: {count}")
         if width > 12 * len(count):
-            middle = 'class="in" text-anchor="middle"'
-            yield _text(x + (width - 2) / 2, top + 22, count, middle)
+            yield label(x + (width - 2) / 2, top + 22, count, "middle", "in")
         x += width
 
 
-def bars(tallies: Sequence[Tally]) -> str:
+def bars(tallies: Sequence[Tally]) -> Html:
     """Return a bar or two a backend, with a legend of the outcomes that occurred."""
-    parts: list[str] = []
+    parts: list[Html] = []
     rows = list(_rows(tallies))
-    for row, (label, outcomes) in enumerate(rows):
-        parts += _bar(row, label, outcomes)
+    for row, (name, outcomes) in enumerate(rows):
+        parts += _bar(row, name, outcomes)
     top = len(rows) * _ROW + 20
-    for name in (n for n in OUTCOMES if any(n in tally.outcomes for tally in tallies)):
-        parts.append(
-            f'<rect x="{_LEFT}" y="{top - 12}" width="14" height="14" fill="{_HUES[name]}"/>'
-        )
-        parts.append(_text(_LEFT + 22, top, OUTCOMES[name]))
+    for outcome in (n for n in OUTCOMES if any(n in tally.outcomes for tally in tallies)):
+        parts.append(box(_LEFT, top - 12, (14, 14), _HUES[outcome]))
+        parts.append(label(_LEFT + 22, top, OUTCOMES[outcome]))
         top += 24
-    return _svg(top, parts, "outcomes of the strikes by backend")
+    return svg(_WIDTH, top, parts, "outcomes of the strikes by backend")
 
 
 def _x_of(seconds: float) -> float:
@@ -106,30 +75,31 @@ def _x_of(seconds: float) -> float:
     return _LEFT + min(1.0, at) * (_WIDTH - _LEFT - 130)
 
 
-def times(tallies: Sequence[Tally]) -> str:
+def times(tallies: Sequence[Tally]) -> Html:
     """Return a dot a strike on a logarithmic axis; those that nothing noticed stand apart."""
     bottom = len(tallies) * _ROW + 6
     parts, never = [], _WIDTH - 60
     for seconds in _TIMES:
         x = _x_of(seconds)
-        parts.append(f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{bottom}" stroke="#e1e5e9"/>')
+        parts.append(Html(f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{bottom}"/>'))
         unit = f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"
-        parts.append(_text(x, bottom + 18, unit, 'class="dim" text-anchor="middle"'))
-    parts.append(_text(never, bottom + 18, "never", 'class="dim" text-anchor="middle"'))
+        parts.append(label(x, bottom + 18, unit, "middle", "dim"))
+    parts.append(label(never, bottom + 18, "never", "middle", "dim"))
     for row, tally in enumerate(tallies):
         middle = row * _ROW + 26
-        parts.append(_text(_LEFT - 12, middle + 4, tally.backend, 'text-anchor="end"'))
+        parts.append(label(_LEFT - 12, middle + 4, tally.backend, "end"))
         for number, one in enumerate(tally.trials):
             x = never if one.noticed_s is None else _x_of(one.noticed_s)
             y = middle + (number * 7 % 23) - 11  # apart, so that equal times are seen as several
             parts.append(
-                f'<circle cx="{x:.1f}" cy="{y}" r="4.5" fill="{_HUES[one.outcome]}" '
-                f'fill-opacity="0.65"><title>{escape(one.place)}</title></circle>'
+                Html(
+                    f'<circle cx="{x:.1f}" cy="{y}" r="4.5" fill="{_HUES[one.outcome]}" '
+                    f'fill-opacity="0.65"><title>{text(one.place)}</title></circle>'
+                )
             )
         if NOTICED[1] in tally.noticed:
-            more = 'class="dim" text-anchor="end"'
-            parts.append(_text(_LEFT - 12, middle + 21, "only at unmount", more))
-    return _svg(bottom + 28, parts, "time until each strike was noticed, by backend")
+            parts.append(label(_LEFT - 12, middle + 21, "only at unmount", "end", "dim"))
+    return svg(_WIDTH, bottom + 28, parts, "time until each strike was noticed, by backend")
 
 
 def pairs(tallies: Sequence[Tally]) -> Iterator[tuple[str, Trial, str, Trial]]:
@@ -147,30 +117,27 @@ def pairs(tallies: Sequence[Tally]) -> Iterator[tuple[str, Trial, str, Trial]]:
                     yield tally.backend, one, *named[one.number]
 
 
-def _pair(tallies: Sequence[Tally]) -> str:
+def _pair(tallies: Sequence[Tally]) -> Html:
     found = next(pairs(tallies), None)
     if found is None:
-        return ""
+        return Html("")
     ordinary, bad, protected, good = found
-    lines = bad.examples or ["errors where there were answers"]
-    answers = "\n".join(map(escape, lines))
-    report = "\n".join(map(escape, good.report.splitlines()[:_REPORT_LINES]))
-    return (
-        f"<h2>One strike, twice: {escape(bad.place)}</h2>"
-        f'<p class="dim">bytes {bad.before}, overwritten by {bad.word}</p><div class="pair">'
-        f'<div style="border-color:{_HUES[bad.outcome]}"><b>{ordinary}</b>: '
+    answers = preformatted("\n".join(bad.examples or ["errors where there were answers"]))
+    report = preformatted("\n".join(good.report.splitlines()[:_REPORT_LINES]))
+    return Html(
+        heading(f"One strike, twice: {bad.place}")
+        + paragraph(f"bytes {bad.before}, overwritten by {bad.word}", dim=True)
+        + f'<div class="pair"><div style="border-color:{_HUES[bad.outcome]}"><b>{ordinary}</b>: '
         f"{bad.wrong:,} wrong answers, {bad.errors:,} errors, and it goes on serving"
-        f"<pre>{answers}</pre></div>"
+        f"{answers}</div>"
         f'<div style="border-color:{_HUES["named"]}"><b>{protected}</b>: stopped before '
-        f"anything changed<pre>{report}</pre></div></div>"
+        f"anything changed{report}</div></div>"
     )
 
 
-def _table(tallies: Sequence[Tally]) -> str:
+def _table(tallies: Sequence[Tally]) -> Html:
     heads = ("backend", "strikes", "landed", "mounts", "answers", "wrong", "errors")
-    rows: list[tuple[str, ...]] = [
-        (*heads, "noticed after", "answers per s, undisturbed (least to most)")
-    ]
+    rows: list[tuple[str, ...]] = []
     for tally in tallies:
         after = "never" if tally.noticed_s is None else f"{tally.noticed_s:.3f} s"
         least, median, most = tally.answers_per_s
@@ -178,26 +145,25 @@ def _table(tallies: Sequence[Tally]) -> str:
         counts += [tally.wrong, tally.errors]
         speed = f"{median:,.0f} ({least:,.0f} to {most:,.0f})"
         rows.append((tally.backend, *(f"{count:,}" for count in counts), after, speed))
-    drawn = [
-        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in line)
-        for line, tag in zip(rows, ["th"] + ["td"] * len(tallies), strict=True)
-    ]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in drawn) + "</table>"
+    head = (*heads, "noticed after", "answers per s, undisturbed (least to most)")
+    return table(head, rows)
 
 
-def _kinds(tallies: Sequence[Tally]) -> str:
+def _kinds(tallies: Sequence[Tally]) -> list[Html]:
     """Return a sentence about each memory that gave wrong answers."""
     told = [
-        f"<p>{tally.backend}: {tally.wrong:,} answers were wrong and served as if right: "
-        + escape(", ".join(f"{kind} {count:,}" for kind, count in tally.kinds.items()))
-        + ".</p>"
+        paragraph(
+            f"{tally.backend}: {tally.wrong:,} answers were wrong and served as if right: "
+            + ", ".join(f"{kind} {count:,}" for kind, count in tally.kinds.items())
+            + "."
+        )
         for tally in tallies
         if tally.wrong
     ]
-    return "".join(told) or "<p>No answer of any was wrong.</p>"
+    return told or [paragraph("No answer of any was wrong.")]
 
 
-def page(image: str, task: Task, tallies: Sequence[Tally]) -> str:
+def page(image: str, task: Task, tallies: Sequence[Tally]) -> Html:
     """Return the page about what was found of an image, by its name."""
     first = tallies[0]
     blow = task.blow
@@ -216,14 +182,17 @@ def page(image: str, task: Task, tallies: Sequence[Tally]) -> str:
     )
     machine = f"{platform.system()} {platform.release()}, {platform.machine()}, "
     machine += f"{os.cpu_count()} processors, Python {platform.python_version()}"
-    return _PAGE.format(
-        title="A stray write hits a filesystem's metadata. Who notices?",
-        subtitle=escape(subtitle),
-        bars=bars(tallies),
-        kinds=_kinds(tallies),
-        times=times(tallies),
-        pair=_pair(tallies),
-        table=_table(tallies),
-        how=escape(how),
-        machine=escape(machine),
-    )
+    body = [
+        heading("What became of each strike"),
+        bars(tallies),
+        *_kinds(tallies),
+        heading("Time until it was noticed"),
+        times(tallies),
+        _pair(tallies),
+        heading("Figures"),
+        _table(tallies),
+        paragraph(how, dim=True),
+        paragraph(machine, dim=True),
+    ]
+    title = "A stray write hits a filesystem's metadata. Who notices?"
+    return document(title, subtitle, body, _STYLE)
