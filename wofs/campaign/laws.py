@@ -27,7 +27,8 @@ class Result:
     `outcome` is one of OUTCOMES, `laws` names those that were broken; `error` is the one line
     that a user sees, `codes` are the check's, `changed` the first few answers that differ;
     `reason` says why a fault cannot be seen; `millis` is wall-clock time, `peak_kib` the
-    child's largest memory, `signal` what it died of (0: nothing).
+    child's largest memory, `signal` what it died of (0: nothing); `count` is how many strikes
+    it stands for: equal stray writes are one result.
     """
 
     fault: Fault
@@ -40,3 +41,4 @@ class Result:
     millis: int = 0
     peak_kib: int = 0
     signal: int = 0
+    count: int = 1
