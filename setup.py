@@ -88,7 +88,10 @@ setup(
             extra_compile_args=FLAGS,
         ),
         Extension(
-            "wofs.xfs._decode", sources=["wofs/xfs/_decode.c"], extra_compile_args=FLAGS
+            "wofs.xfs._decode",
+            sources=sorted(glob("wofs/xfs/*.c")),
+            depends=sorted(glob("wofs/xfs/*.h")),
+            extra_compile_args=FLAGS,
         ),
     ],
     cmdclass={"build": BuildFirst, "build_ext": BuildSlab},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 
 import wofs
 from wofs.device.crc import crc32c, crc_of
-from wofs.errors import ImageError
+from wofs.errors import BadField, ImageError
 from wofs.fs import Filesystem
 from wofs.ondisk import inode as disk
 from wofs.xfs import _decode
-from wofs.xfs.geometry import ino_to_byte
+from wofs.xfs.geometry import ino_bounds, ino_to_byte, valid_ino
 from wofs.xfs.inode import Inode, _Decoder
 from wofs.xfs.mount import Mount
 
@@ -136,3 +137,62 @@ def test_c_declines_what_ends_early_and_what_is_not_in_use(
     assert [number for number, _ in sound] == [ino]
     with pytest.raises(ZeroDivisionError):
         _decode.inodes(*args, lambda ino: (1 // 0, 0), sound)
+
+
+def test_places_are_those_of_each_number(opened: dict[str, Filesystem]) -> None:
+    geo = opened["default"].mount.geo
+    agino_log, last_ag, first, full, last = bounds = ino_bounds(geo)
+    around = [n + d for n in (0, first, full, last, 1 << agino_log) for d in (-1, 0, 1, 64)]
+    inos = [(ag << agino_log) + n for ag in (0, last_ag, last_ag + 1) for n in around]
+    inos = [*reversed(inos), 1 << 63, 1 << 64, -1]
+    runs, outside = _decode.places(
+        inos, bounds, geo.inodelog, geo.agblocks << geo.blocklog, 4096, 1 << 18
+    )
+    inside = [ino for ino in inos if ino >= 0 and valid_ino(geo, ino)]
+    assert inside
+    assert [pair for run in runs for pair in run] == sorted(
+        (ino_to_byte(geo, ino), ino) for ino in inside
+    )
+    assert outside == [ino for ino in inos if ino not in inside]
+
+
+@given(
+    inos=st.lists(st.integers(96, 40_000)), gap=st.integers(0, 9000), most=st.integers(0, 90_000)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_run_is_worth_one_read(
+    opened: dict[str, Filesystem], inos: list[int], gap: int, most: int
+) -> None:
+    geo = opened["default"].mount.geo
+    runs, _ = _decode.places(
+        inos, ino_bounds(geo), geo.inodelog, geo.agblocks << geo.blocklog, gap, most
+    )
+    before = None
+    for run in runs:
+        bytes_ = [byte for byte, _ in run]
+        assert bytes_[-1] - bytes_[0] <= most
+        assert all(b - a <= gap for a, b in pairwise(bytes_))
+        if before is not None:  # or they would have been one run
+            assert bytes_[0] - before[-1] > gap or bytes_[0] - before[0] > most
+        before = bytes_
+
+
+def test_a_plain_entry_is_not_looked_at(opened: dict[str, Filesystem]) -> None:
+    mount = opened["default"].mount
+    modes = bytes([0, 8, 4])
+    found: list[object] = []
+    for kind, links in ((8, 1), (8, 0), (4, 2), (10, 1)):
+        inode = Inode()
+        inode.mode, inode.nlink = kind << 12, links
+        found.append(inode)
+    found += [None, BadField(mount.where("inode 1"), "is damaged")]
+    for ftype, looked_at in (
+        (1, [1, 2, 3]),
+        (2, [0, 1, 2, 3]),
+        (0, [0, 1, 2, 3]),
+        (9, [0, 1, 2, 3]),
+    ):
+        entries = [(1, 131, ftype, b"name")] * len(found)
+        assert _decode.remarkable(entries, found, modes) == looked_at
+    with pytest.raises(ValueError, match="an inode for each entry"):
+        _decode.remarkable(entries, found[:1], modes)

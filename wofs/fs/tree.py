@@ -14,11 +14,15 @@ from wofs.errors import BadField, ImageError
 from wofs.fs.stat import DIR, TYPE_NAMES
 from wofs.ondisk.dir import FT_UNKNOWN, MODE_OF_FTYPE
 from wofs.ondisk.inode import FMT_LOCAL
+from wofs.xfs import _decode
 from wofs.xfs.dir import Entry
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
 OnError = Callable[[ImageError], object]
+
+_MODES = bytes(MODE_OF_FTYPE.get(ftype, 0) for ftype in range(256))
+"""The file type in a mode by that in an entry; 0, which no inode has, where there is none."""
 
 _MOST_DAMAGED = 10_000
 """Damaged blocks of one directory after which its listing ends."""
@@ -78,13 +82,10 @@ class Batch:
     def _load(self) -> list[Inode | ImageError]:
         tree, directory, names = self._tree, self.directory, self._names
         found = tree.mount.inodes.get_many([entry[1] for entry in self.entries])
-        expected = MODE_OF_FTYPE.get
-        for at, (entry, inode) in enumerate(zip(self.entries, found, strict=True)):
-            if isinstance(inode, ImageError):
-                continue
+        for at in _decode.remarkable(self.entries, found, _MODES):
+            entry, inode = self.entries[at], found[at]
+            assert isinstance(inode, Inode)
             kind = inode.mode >> 12
-            if kind != DIR and expected(entry[2]) == kind and inode.nlink:
-                continue  # what `problem` would say, for nearly every entry, without a call
             problem = tree.problem(directory, entry, inode)
             if problem is None and kind == DIR:
                 first = names.setdefault(inode.ino, entry[3])

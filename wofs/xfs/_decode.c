@@ -4,10 +4,9 @@
  * Python beside it (inode.py, dir/parse.py) decides: there the rules are, with their names. So a
  * mistake here may cost time, or must show where the tests compare both on the same bytes.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_decode.h"
+
 #include <stddef.h>
-#include <stdint.h>
 #include <structmember.h>
 #include <sys/sysmacros.h>
 
@@ -26,24 +25,10 @@ enum {
     FLAG2_NREXT64 = 16,
     CHUNK_INODES = 64,
     BLOCKS_BITS = 55, /* inode.py */
-    DATA_HEADER_BYTES = 64, /* ondisk/dir.py */
-    MOST_FTYPE = 8,
 };
 
 #define NS_PER_S 1000000000ULL
 #define BIGTIME_EPOCH_NS ((1ULL << 31) * NS_PER_S)
-
-static uint16_t be16(const unsigned char *p) {
-    return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t be32(const unsigned char *p) {
-    return (uint32_t)be16(p) << 16 | be16(p + 2);
-}
-
-static uint64_t be64(const unsigned char *p) {
-    return (uint64_t)be32(p) << 32 | be32(p + 4);
-}
 
 /* ---- the decoded inode */
 
@@ -237,8 +222,13 @@ static int decode_place(
     PyObject *place, const Py_buffer *data, uint64_t start, const shape *of, chunk *at,
     PyObject *sound, PyObject *declined
 ) {
-    unsigned long long byte, ino;
-    if (!PyTuple_Check(place) || !PyArg_ParseTuple(place, "KK", &byte, &ino))
+    if (!PyTuple_Check(place) || PyTuple_GET_SIZE(place) != 2) {
+        PyErr_SetString(PyExc_TypeError, "a place is (byte, ino)");
+        return -1;
+    }
+    uint64_t byte = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(place, 0));
+    uint64_t ino = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(place, 1));
+    if (PyErr_Occurred())
         return -1;
     PyObject *inode = NULL;
     uint64_t skip = byte - start, length = (uint64_t)data->len;
@@ -292,134 +282,47 @@ out:
     return declined;
 }
 
-/* ---- directory entries */
+/* ---- entries held against their inodes */
 
-typedef struct {
-    unsigned int shift;                            /* bits of an agino */
-    unsigned long long last_ag, first, full, last; /* aginos: the first, the ends of AGs */
-    int ftype;                                     /* whether entries have one */
-} numbers;
-
-/* For "O&": what geometry.py's ino_bounds() returns. */
-static int parse_bounds(PyObject *bounds, void *to) {
-    numbers *of = to;
-    if (!PyTuple_Check(bounds)) {
-        PyErr_SetString(PyExc_TypeError, "bounds of inode numbers are a tuple");
+/* Whether nothing is to be said about an entry that leads to `inode`, and it is no directory. */
+static int is_plain(PyObject *entry, const core *inode, const Py_buffer *modes) {
+    if (!PyTuple_Check(entry) || PyTuple_GET_SIZE(entry) != 4)
         return 0;
-    }
-    if (!PyArg_ParseTuple(bounds, "IKKKK", &of->shift, &of->last_ag, &of->first, &of->full, &of->last))
+    unsigned long ftype = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(entry, 2));
+    unsigned int kind = inode->mode >> 12;
+    if (PyErr_Occurred() || ftype >= (unsigned long)modes->len || kind == DIR || !inode->nlink)
         return 0;
-    if (of->shift > 63)
-        PyErr_SetString(PyExc_ValueError, "no such inode numbers");
-    return of->shift <= 63;
+    return ((const unsigned char *)modes->buf)[ftype] == kind;
 }
 
-static int is_ino(const numbers *of, uint64_t ino) {
-    uint64_t agno = ino >> of->shift, agino = ino & ((1ULL << of->shift) - 1);
-    return agno <= of->last_ag && agino >= of->first
-           && agino < (agno < of->last_ag ? of->full : of->last);
-}
+PyDoc_STRVAR(remarkable_doc,
+"remarkable(entries, inodes, modes) -> list\n\n"
+"Return the indexes of the entries that are to be looked at: they lead to a directory, to an\n"
+"inode of another type than `modes` (by file type, a byte each) has, or to one without links.\n"
+"Where the inode is none but an error, there is nothing to look at.");
 
-static int append(
-    PyObject *to, uint64_t cookie, uint64_t ino, unsigned int ftype, const unsigned char *name,
-    size_t namelen
-) {
-    PyObject *entry = Py_BuildValue("KKIy#", (unsigned long long)cookie, (unsigned long long)ino,
-                                    ftype, (const char *)name, (Py_ssize_t)namelen);
-    int failed = entry ? PyList_Append(to, entry) : -1;
-    Py_XDECREF(entry);
-    return failed;
-}
-
-/* The bytes of the entry at `p`, of which `left` remain, or 0: declined; -1 with an exception. */
-static Py_ssize_t data_entry(
-    PyObject *to, const unsigned char *p, size_t left, uint64_t at, uint64_t base, const numbers *of
-) {
-    if (left >= 8 && p[0] == 0xFF && p[1] == 0xFF) {
-        size_t length = be16(p + 2);
-        return length >= 8 && !(length & 7) && length <= left && be16(p + length - 2) == at
-                   ? (Py_ssize_t)length : 0;
-    }
-    if (left < 16)
-        return 0;
-    size_t namelen = p[8], extra = of->ftype ? 3 : 2;
-    size_t length = (9 + namelen + extra + 7) & ~(size_t)7;
-    uint64_t ino = be64(p);
-    if (!namelen || length > left || !is_ino(of, ino) || be16(p + length - 2) != at)
-        return 0;
-    unsigned int ftype = of->ftype ? p[9 + namelen] : 0;
-    if (ftype > MOST_FTYPE)
-        return 0;
-    if (append(to, ((base + at) >> 3) + 1, ino, ftype, p + 9, namelen) < 0)
-        return -1;
-    return (Py_ssize_t)length;
-}
-
-static PyObject *declined_or(PyObject *out, int declined) {
-    if (declined || PyErr_Occurred())
+static PyObject *remarkable(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *entries, *inodes_;
+    Py_buffer modes;
+    if (!PyArg_ParseTuple(args, "O!O!y*", &PyList_Type, &entries, &PyList_Type, &inodes_, &modes))
+        return NULL;
+    PyObject *out = PyList_New(0);
+    if (PyList_GET_SIZE(entries) != PyList_GET_SIZE(inodes_)) {
+        PyErr_SetString(PyExc_ValueError, "an inode for each entry");
         Py_CLEAR(out);
-    if (declined && !PyErr_Occurred())
-        Py_RETURN_NONE;
+    }
+    for (Py_ssize_t i = 0; out && i < PyList_GET_SIZE(entries); i++) {
+        PyObject *inode = PyList_GET_ITEM(inodes_, i);
+        if (!PyObject_TypeCheck(inode, &core_type)
+            || is_plain(PyList_GET_ITEM(entries, i), (core *)inode, &modes))
+            continue;
+        PyObject *index = PyErr_Occurred() ? NULL : PyLong_FromSsize_t(i);
+        if (!index || PyList_Append(out, index) < 0)
+            Py_CLEAR(out);
+        Py_XDECREF(index);
+    }
+    PyBuffer_Release(&modes);
     return out;
-}
-
-PyDoc_STRVAR(data_entries_doc,
-"data_entries(data, end, base, bounds, has_ftype) -> list | None\n\n"
-"Return the entries of a data block that lie before byte `end`; None: declined.");
-
-static PyObject *data_entries(PyObject *Py_UNUSED(module), PyObject *args) {
-    Py_buffer data;
-    Py_ssize_t end;
-    unsigned long long base;
-    numbers of;
-    if (!PyArg_ParseTuple(args, "y*nKO&p", &data, &end, &base, parse_bounds, &of, &of.ftype))
-        return NULL;
-    PyObject *out = PyList_New(0);
-    Py_ssize_t at = DATA_HEADER_BYTES, length = 1;
-    if (end > data.len)
-        length = 0;
-    while (out && length > 0 && at < end) {
-        length = data_entry(out, (const unsigned char *)data.buf + at, (size_t)(end - at),
-                            (uint64_t)at, base, &of);
-        at += length;
-    }
-    PyBuffer_Release(&data);
-    return declined_or(out, length == 0);
-}
-
-PyDoc_STRVAR(sf_entries_doc,
-"sf_entries(fork, bounds, has_ftype) -> list | None\n\n"
-"Return the entries of a shortform directory, '.' and '..' left out; None: declined.");
-
-static PyObject *sf_entries(PyObject *Py_UNUSED(module), PyObject *args) {
-    Py_buffer fork;
-    numbers of;
-    if (!PyArg_ParseTuple(args, "y*O&p", &fork, parse_bounds, &of, &of.ftype))
-        return NULL;
-    const unsigned char *p = fork.buf;
-    PyObject *out = PyList_New(0);
-    size_t size = (size_t)fork.len, width = size > 1 && p[1] ? 8 : 4, at = 2 + width;
-    unsigned int offset = 0, least = DATA_HEADER_BYTES + 32;
-    int declined = size < 6 || size < at;
-    for (unsigned int left = declined ? 0 : p[0]; out && left && !declined; left--) {
-        size_t namelen = at < size ? p[at] : 0, stop = at + 3 + namelen + (of.ftype ? 1 : 0) + width;
-        declined = 1;
-        if (!namelen || stop > size)
-            break;
-        offset = be16(p + at + 1);
-        unsigned int ftype = of.ftype ? p[at + 3 + namelen] : 0;
-        uint64_t ino = width == 8 ? be64(p + stop - 8) : be32(p + stop - 4);
-        if (offset < least || offset & 7 || ftype > MOST_FTYPE || !is_ino(&of, ino))
-            break;
-        if (append(out, (offset >> 3) + 1, ino, ftype, p + at + 3, namelen) < 0)
-            break;
-        least = offset + 1;
-        at = stop;
-        declined = 0;
-    }
-    declined |= at != size;
-    PyBuffer_Release(&fork);
-    return declined_or(out, declined);
 }
 
 PyDoc_STRVAR(kept_doc,
@@ -452,13 +355,14 @@ static PyObject *kept(PyObject *Py_UNUSED(module), PyObject *args) {
 static PyMethodDef functions[] = {
     {"kept", kept, METH_VARARGS, kept_doc},
     {"inodes", inodes, METH_VARARGS, inodes_doc},
-    {"data_entries", data_entries, METH_VARARGS, data_entries_doc},
-    {"sf_entries", sf_entries, METH_VARARGS, sf_entries_doc},
+    {"remarkable", remarkable, METH_VARARGS, remarkable_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static int fill_module(PyObject *made) {
     if (PyType_Ready(&core_type) < 0)
+        return -1;
+    if (PyModule_AddFunctions(made, name_functions) < 0)
         return -1;
     return PyModule_AddObjectRef(made, "Core", (PyObject *)&core_type);
 }

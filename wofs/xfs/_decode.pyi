@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 class Core:
@@ -41,6 +41,12 @@ def inodes(
     sound: list[tuple[int, _T]],
     /,
 ) -> list[tuple[int, int]]: ...
+def places(
+    inos: list[int], bounds: _Bounds, inode_log: int, ag_bytes: int, gap: int, most: int, /
+) -> tuple[list[list[tuple[int, int]]], list[int]]: ...
+def remarkable(
+    entries: Sequence[_Entry], inodes: Sequence[object], modes: bytes, /
+) -> list[int]: ...
 def kept(type: type[_T], raw: bytes, /) -> _T: ...
 def data_entries(
     data: bytes, end: int, base: int, bounds: _Bounds, has_ftype: bool, /

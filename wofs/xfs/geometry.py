@@ -7,7 +7,6 @@ take that handle (or any object with its fields) and are pure. Source: the kerne
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import cast
 
 from wofs.ondisk import features as feat
@@ -169,24 +168,6 @@ def ino_bounds(geo: Geometry) -> tuple[int, int, int, int, int]:
         geo.agblocks << log,
         geo.last_ag_blocks << log,
     )
-
-
-def ino_places(geo: Geometry, inos: Iterable[int]) -> tuple[list[tuple[int, int]], list[int]]:
-    """Return sorted (byte offset on the device, ino) pairs, and the numbers that are outside.
-
-    `ino_to_byte` and `valid_ino` for many numbers: the geometry is read once, not per number.
-    """
-    log, last_ag, first, full, last = ino_bounds(geo)
-    mask, isize_log, ag_bytes = geo.agino_mask, geo.inodelog, geo.agblocks << geo.blocklog
-    places, outside = [], []
-    for ino in inos:
-        agno, agino = ino >> log, ino & mask
-        if first <= agino < (full if agno < last_ag else last) and 0 <= agno <= last_ag:
-            places.append((agno * ag_bytes + (agino << isize_log), ino))
-        else:
-            outside.append(ino)
-    places.sort()
-    return places, outside
 
 
 def make_ino(geo: Geometry, agno: int, agino: int) -> Ino:

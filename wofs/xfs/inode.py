@@ -8,7 +8,7 @@ in use by the inode btree too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from wofs.device.crc import crc32c
 from wofs.errors import BadChecksum, BadField, BadMagic, ImageError, Misplaced, Truncated, Where
@@ -17,7 +17,7 @@ from wofs.ondisk import inode as disk
 from wofs.slab import Shelf
 from wofs.xfs import _decode
 from wofs.xfs.cache import Cache
-from wofs.xfs.geometry import Geometry, ino_places
+from wofs.xfs.geometry import Geometry, ino_bounds
 from wofs.xfs.inobt import Inobt
 from wofs.xfs.kept import KIND_OF, Keeper, Kept, Protecting
 from wofs.xfs.volume import Volume
@@ -148,19 +148,24 @@ class Inodes:
         held = self._cache.get_many(inos)
         missing = [ino for ino, hit in zip(inos, held, strict=True) if hit is None]
         loaded = self._load(missing) if missing else {}
+        if len(missing) == len(inos):
+            return list(map(loaded.__getitem__, inos))
         return [loaded[ino] if hit is None else hit for ino, hit in zip(inos, held, strict=True)]
 
-    def _load(self, inos: Sequence[int]) -> dict[int, Inode | ImageError]:
+    def _load(self, inos: list[int]) -> dict[int, Inode | ImageError]:
         """Read, prove and decode inodes; return the inode or the error by number."""
         geo = self._vol.geo
-        places, outside = ino_places(geo, inos)
+        runs, outside = _decode.places(
+            inos, ino_bounds(geo), geo.inodelog, geo.agblocks << geo.blocklog,
+            _MERGE_GAP_BYTES, _MERGE_MAX_BYTES,
+        )  # fmt: skip
         found: dict[int, Inode | ImageError] = {}
         for ino in outside:
             where = self._vol.where(f"inode {ino}", field="ino")
             found[ino] = BadField(where, "lies outside the filesystem", found=ino)
         decoder = _Decoder(self._vol, geo, self.inobt)
         sound: list[tuple[int, Inode]] = []
-        for run in _runs(places):
+        for run in runs:
             start = run[0][0]
             self._expect(start)
             data = self._vol.device.pread(start, run[-1][0] + decoder.isize - start)
@@ -177,20 +182,6 @@ class Inodes:
                 self._expected.clear()
             self._expected.add(part)
             self._vol.device.expect(part * _EXPECTED_BYTES, _EXPECTED_BYTES)
-
-
-def _runs(places: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Split sorted (byte, ino) places into runs that are worth one read each."""
-    first = last = -_MERGE_GAP_BYTES
-    at = 0
-    for index, (byte, _) in enumerate(places):
-        if byte - last > _MERGE_GAP_BYTES or byte - first > _MERGE_MAX_BYTES:
-            if index:
-                yield places[at:index]
-            first, at = byte, index
-        last = byte
-    if places:
-        yield places[at:]
 
 
 class _Decoder:
