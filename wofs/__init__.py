@@ -1,7 +1,7 @@
 """Read XFS images: `wofs.open(image)` gives a `Filesystem`, whose paths are like `pathlib`'s.
 
-with wofs.open("disk.img") as fs:
-    print((fs.root / "etc" / "os-release").read_text())
+    with wofs.open("disk.img") as fs:
+        print((fs.root / "etc" / "os-release").read_text())
 """
 
 from wofs.errors import (

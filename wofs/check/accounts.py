@@ -94,7 +94,9 @@ class _Account:
             expected="an owner, or to be free", found="neither", offset=self._place(start),
         )  # fmt: skip
 
-    def _twice(self, start: int, end: int, one: tuple[int, int], two: tuple[int, int]) -> None:
+    def _twice(
+        self, start: int, end: int, one: tuple[int, int], two: tuple[int, int]
+    ) -> None:
         inos = [owner for owner, offset in (two, one) if not owner >> 63]
         self.state.report.add(
             "block-owned-twice", f"ag {self.agno} / blocks {start} to {end - 1}",

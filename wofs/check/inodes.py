@@ -71,7 +71,9 @@ def _check_free(state: State, first: int, free: int) -> None:
         crc = int.from_bytes(raw[disk.CRC_OFFSET : disk.CRC_OFFSET + 4], "little")
         itself = (values[0], values[-2], values[-1], crc)
         wanted = (disk.INODE_MAGIC, ino, uuid, crc_of(raw, disk.CRC_OFFSET))
-        for field, want, have in zip(("magic", "ino", "uuid", "crc"), wanted, itself, strict=True):
+        for field, want, have in zip(
+            ("magic", "ino", "uuid", "crc"), wanted, itself, strict=True
+        ):
             if want != have:
                 state.report.add(
                     "inode-free-damaged", f"inode {ino}", field, offset=at, ino=ino,

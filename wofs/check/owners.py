@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 U64 = 1 << 64
 OWN_FREE = U64 - 1
-OWN_FS, OWN_LOG, OWN_AG, OWN_INOBT, OWN_INODES, OWN_REFC, OWN_COW = (U64 - n for n in range(3, 10))
+OWN_FS, OWN_LOG, OWN_AG, OWN_INOBT, OWN_INODES, OWN_REFC, OWN_COW = (
+    U64 - n for n in range(3, 10)
+)
 OWNER_NAMES = {
     OWN_FREE: "free space",
     OWN_FS: "AG headers",

@@ -32,7 +32,9 @@ DIR_INDEX = Kind(
     blkno=16,
     owner=48,
 )
-DIR_FREE = Kind("directory free block", (b"XDF3",), magic=0, crc=4, uuid=24, blkno=8, owner=40)
+DIR_FREE = Kind(
+    "directory free block", (b"XDF3",), magic=0, crc=4, uuid=24, blkno=8, owner=40
+)
 ATTR_INDEX = Kind(
     "attribute block",
     (MAGIC_ATTR_LEAF, MAGIC_NODE),

@@ -71,30 +71,8 @@ class InodeCore(Record):
 
 
 CORE = InodeCore.pick(
-    "magicnum",
-    "mode",
-    "version",
-    "format",
-    "uid",
-    "gid",
-    "nlink",
-    "projid_lo",
-    "projid_hi",
-    "big_nextents",
-    "atime",
-    "mtime",
-    "ctime",
-    "di_size",
-    "nblocks",
-    "nextents",
-    "anextents",
-    "forkoff",
-    "aformat",
-    "flags",
-    "gen",
-    "flags2",
-    "crtime",
-    "ino",
-    "uuid",
+    "magicnum", "mode", "version", "format", "uid", "gid", "nlink", "projid_lo", "projid_hi",
+    "big_nextents", "atime", "mtime", "ctime", "di_size", "nblocks", "nextents", "anextents",
+    "forkoff", "aformat", "flags", "gen", "flags2", "crtime", "ino", "uuid",
 )
 """The fields that serving needs, in one unpack."""
