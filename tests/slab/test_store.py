@@ -180,3 +180,116 @@ def test_a_forked_child_reads_but_does_not_publish(store: Store) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     filled(shelf, 1)
     assert store.verify() == []
+
+
+def test_a_number_is_not_cut_down(store: Store) -> None:
+    batch = store.raw.batch(1000)
+    (place,) = batch.put(1, [(2**64 - 1, 7, b"x")])
+    assert store.raw.read(place, 1, 2**64 - 1, 7) == b"x"
+    a = 2**64 - 1
+    for wrong in ((place + 2**64, 1, a, 7), (place, 2**32 + 1, a, 7), (place, 1, a, 2**64 + 7)):
+        with pytest.raises(OverflowError):
+            store.raw.read(*wrong)
+    with pytest.raises(OverflowError):
+        store.raw.view(place, 1, -1, 7)
+    with pytest.raises(OverflowError):
+        store.raw.read_many([place], 1, [-1])
+    for row in ((-1, 0, b""), (0, 2**64, b"")):
+        with pytest.raises(OverflowError):
+            batch.put(0, [row])
+    assert batch.state()[3] == 1
+
+
+def test_the_same_kinds_take_room_in_the_registry_once() -> None:
+    """It has room for about a thousand lists of names; a process may mount more often."""
+    for _ in range(3000):
+        Store.create(SLOT_BYTES, "none", "metadata", KINDS).close()
+
+
+def test_a_value_that_finds_no_room_does_not_leave_the_old_one() -> None:
+    store = Store.create(2 * SLOT_BYTES, "memfd", "metadata", KINDS)
+    shelf = store.shelf("inode", 1 << 20)
+    shelf.put(0, ((1, 1, 0, b"old"),))
+    shelf.put(0, ((1, 1, 0, bytes(SLOT_BYTES * 3)),))
+    assert shelf.read(1, 0, 1, 0) is None
+    shelf.clear()
+    store.close()
+
+
+def test_the_largest_number_is_told_whole(store: Store) -> None:
+    kind = "k" * 31
+    named = Store.create(SLOT_BYTES, "memfd", "metadata", (kind,))
+    shelf = named.shelf(kind, SLOT_BYTES)
+    shelf.put(0, ((1, 2**64 - 1, 0, b"x" * 100),))
+    site = named.locate(named.ranges()[0].address + 40)
+    assert site is not None
+    assert site.name == f"{kind}[{2**64 - 1}]"
+    named.close()
+
+
+CHILD_LOOKS = """
+import os
+from wofs.slab import Store
+store = Store.create(1 << 20, "memfd", "metadata", ("inode",))
+batch = store.raw.batch(100)
+batch.put(0, [(1, 0, b"x")])
+address = batch.state()[0]
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if not child:
+    os.read(go[0], 1)
+    from wofs.errors import StaleHandle
+    try:
+        print(store.locate(address), flush=True)
+    except StaleHandle:
+        os._exit(0 if store.raw.read(0, 0, 1, 0) is None else 2)
+    os._exit(1)
+del batch
+store.close()
+other = Store.create(64 << 10, "memfd", "metadata", ("another",))
+kept = other.raw.batch(100)
+kept.put(0, [(1, 0, b"y")])
+os.write(go[1], b"x")
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+NO_MAPPINGS_LEFT = """
+import ctypes, mmap
+from wofs.slab import Store
+store = Store.create(1 << 20, "memfd", "metadata", ("inode",))
+batch = store.raw.batch(100)
+(place,) = batch.put(0, [(1, 0, b"x" * 50)])
+address = batch.state()[0]
+protect = ctypes.CDLL(None).mprotect
+room = mmap.mmap(-1, 4096 * 140_000)
+start, page = ctypes.addressof(ctypes.c_char.from_buffer(room)), 0
+while protect(ctypes.c_void_p(start + 4096 * page), 4096, 0) == 0:
+    page += 2
+    assert page < 140_000, "there is no limit on mappings"
+last = mmap.mmap(-1, 4096)  # takes the last one; now not even one in another's place is granted
+del batch
+protect(ctypes.c_void_p(start), ctypes.c_size_t(4096 * 140_000), 3)
+assert store.raw.read(place, 0, 1, 0) is None
+assert store.raw.view(place, 0, 1, 0) is None
+assert store.locate(address).what == "unused page"
+assert store.verify() == []
+store.enforce()
+assert store.raw.batch(100).state()[0] != address, "slots whose memory is still there"
+store.close()
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def test_a_child_is_not_led_to_a_store_of_its_parent_that_came_later() -> None:
+    done = run(CHILD_LOOKS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_batch_that_the_system_does_not_take_back_is_gone_all_the_same() -> None:
+    done = run(NO_MAPPINGS_LEFT)
+    assert done.returncode == 0, done.stdout + done.stderr

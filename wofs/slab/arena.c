@@ -10,10 +10,8 @@
 #include "slab.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "arena.h"
 
@@ -75,24 +73,6 @@ uint64_t slab_sum(const unsigned char *bytes, size_t size) {
     return sum;
 }
 
-/* The arenas of this process, by their slot in the registry. */
-static slab_arena *known[SLAB_MAX_ARENAS];
-
-/* What a child publishes would show in its parent: it gets no writer. */
-static void in_child(void) {
-    for (size_t i = 0; i < SLAB_MAX_ARENAS; i++)
-        if (known[i] && known[i]->region.fd >= 0) {
-            close(known[i]->region.fd);
-            known[i]->region.fd = -1;
-        }
-}
-
-static void watch_forks(void) {
-    static int watching;
-    if (!watching && pthread_atfork(NULL, NULL, in_child) == 0)
-        watching = 1;
-}
-
 uint64_t slab_next_uid(void) {
     static uint64_t last;
     return ++last;
@@ -137,7 +117,7 @@ slab_status slab_arena_open(slab_arena *arena, size_t pages, const char *backend
         return SLAB_OS;
     }
     lay_out(arena, pages);
-    arena->pid = getpid();
+    arena->process = slab_process();
     arena->uid = slab_next_uid();
     slab_status status = slab_registry_open();
     if (status != SLAB_OK)
@@ -156,8 +136,6 @@ slab_status slab_arena_open(slab_arena *arena, size_t pages, const char *backend
         slab_arena_close(arena);
         return status;
     }
-    watch_forks();
-    known[arena->slot] = arena;
     return SLAB_OK;
 }
 
@@ -167,7 +145,7 @@ static slab_status may_write(const slab_arena *arena) {
         return SLAB_STALE;
     if (arena->region.sealed)
         return SLAB_FINISHED;
-    return arena->pid == getpid() ? SLAB_OK : SLAB_FORKED;
+    return arena->process == slab_process() ? SLAB_OK : SLAB_FORKED;
 }
 
 slab_status slab_arena_write(slab_arena *arena, size_t offset, const void *data, size_t bytes) {
@@ -253,7 +231,7 @@ slab_status slab_arena_cache(slab_arena *arena, const slab_layout *layout, uint3
 slab_status slab_arena_finish(slab_arena *arena, int process_lifetime) {
     if (!arena->region.base)
         return SLAB_STALE;
-    if (arena->pid != getpid())
+    if (arena->process != slab_process())
         return SLAB_FORKED;
     if (!arena->region.sealed && slab_arena_verify(arena, NULL, NULL) > 0)
         return SLAB_LOST;
@@ -292,8 +270,6 @@ void slab_arena_close(slab_arena *arena) {
         if (slab_registry_set(arena->slot, &none) != SLAB_OK)
             arena->region.locked = 1;
     }
-    if (known[arena->slot] == arena)
-        known[arena->slot] = NULL;
     arena->uid = 0;
     slab_region_close(&arena->region);
     free_books(arena);

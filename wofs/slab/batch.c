@@ -8,11 +8,9 @@
 #include "batch.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "arena.h"
 
@@ -21,23 +19,8 @@
 /* The stores of this process, by their entry in the registry. */
 static slab_store *known[SLAB_MAX_ARENAS];
 
-/* What a child publishes would show in its parent: it gets no writer. */
-static void in_child(void) {
-    for (size_t i = 0; i < SLAB_MAX_ARENAS; i++)
-        for (uint32_t s = 0; known[i] && s < known[i]->nslots; s++) {
-            slab_batch *batch = known[i]->slots[s];
-            if (batch && batch->first == s && batch->region.fd >= 0) {
-                close(batch->region.fd);
-                batch->region.fd = -1;
-            }
-        }
-}
-
-static void watch_forks(void) {
-    static int watching;
-    if (!watching && pthread_atfork(NULL, NULL, in_child) == 0)
-        watching = 1;
-}
+/* Has the slots whose memory the system did not take back. */
+static slab_batch lost = {.first = UINT32_MAX};
 
 /* Take the addresses, without memory behind them. */
 static int reserve(slab_region *region, size_t bytes) {
@@ -55,9 +38,25 @@ static int reserve(slab_region *region, size_t bytes) {
     return 0;
 }
 
-static slab_status enter(slab_store *store, const char *label, const slab_kinds *kinds) {
-    const void *names;
-    slab_status status = slab_registry_append(kinds, sizeof *kinds, &names);
+/* Publish the names of kinds, or find them: a process may mount many times. */
+static slab_status publish_kinds(slab_kinds *kinds, const slab_kinds **published) {
+    static const slab_kinds *last;
+    const void *at;
+    for (const slab_kinds *one = last; one; one = one->earlier)
+        if (one->count == kinds->count && !memcmp(one->names, kinds->names, sizeof one->names)) {
+            *published = one;
+            return SLAB_OK;
+        }
+    kinds->earlier = last;
+    slab_status status = slab_registry_append(kinds, sizeof *kinds, &at);
+    if (status == SLAB_OK)
+        *published = last = at;
+    return status;
+}
+
+static slab_status enter(slab_store *store, const char *label, slab_kinds *kinds) {
+    const slab_kinds *names;
+    slab_status status = publish_kinds(kinds, &names);
     if (status != SLAB_OK)
         return status;
     slab_entry entry;
@@ -75,7 +74,7 @@ static slab_status enter(slab_store *store, const char *label, const slab_kinds 
 }
 
 slab_status slab_store_open(slab_store *store, uint32_t nslots, size_t slot_bytes,
-                            const char *backend, const char *label, const slab_kinds *kinds) {
+                            const char *backend, const char *label, slab_kinds *kinds) {
     memset(store, 0, sizeof *store);
     store->backend = slab_backend_called(backend);
     if (!store->backend || !nslots || !slot_bytes || slot_bytes % slab_page() ||
@@ -98,14 +97,13 @@ slab_status slab_store_open(slab_store *store, uint32_t nslots, size_t slot_byte
     store->slot_bytes = slot_bytes;
     store->kinds = kinds->count;
     store->uid = slab_next_uid();
-    store->pid = getpid();
+    store->process = slab_process();
     status = enter(store, label, kinds);
     if (status != SLAB_OK) {
         store->uid = 0; /* not registered: nothing to take back */
         slab_store_close(store);
         return status;
     }
-    watch_forks();
     known[store->entry] = store;
     return SLAB_OK;
 }
@@ -149,7 +147,7 @@ slab_status slab_batch_open(slab_store *store, slab_batch *batch, size_t bytes) 
     batch->region.fd = -1;
     if (!store->region.base)
         return SLAB_STALE;
-    if (store->pid != getpid())
+    if (store->process != slab_process())
         return SLAB_FORKED;
     if (bytes > store->region.size)
         return SLAB_FULL;
@@ -161,7 +159,7 @@ slab_status slab_batch_open(slab_store *store, slab_batch *batch, size_t bytes) 
     region->backend = store->backend;
     region->base = region->view = store->region.view + batch->first * store->slot_bytes;
     region->size = region->reserved = slots * store->slot_bytes;
-    if (store->backend->open(region) < 0)
+    if (slab_region_fill(region) < 0)
         return SLAB_OS;
     for (uint32_t i = 0; i < slots; i++)
         store->slots[batch->first + i] = batch;
@@ -207,7 +205,7 @@ slab_status slab_batch_put(slab_batch *batch, uint32_t kind, const slab_row *row
     *done = 0;
     if (!batch->store)
         return SLAB_STALE;
-    if (batch->store->pid != getpid())
+    if (batch->store->process != slab_process())
         return SLAB_FORKED;
     if (kind >= batch->store->kinds) {
         errno = EINVAL;
@@ -239,22 +237,18 @@ slab_status slab_batch_put(slab_batch *batch, uint32_t kind, const slab_row *row
 slab_status slab_batch_seal(slab_batch *batch) {
     if (!batch->store)
         return SLAB_STALE;
-    if (batch->store->pid != getpid())
+    if (batch->store->process != slab_process())
         return SLAB_FORKED;
     return slab_region_seal(&batch->region, 0) < 0 ? SLAB_OS : SLAB_OK;
 }
 
-/* The memory goes at once; its addresses are kept, without access. */
+/* The memory goes at once; its addresses are kept, without access. Where the system refuses that
+ * (too many mappings) the slots are not used again. */
 void slab_batch_close(slab_batch *batch) {
     if (batch->store) {
-        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-        int failed = mmap(batch->region.view, batch->region.size, PROT_NONE, flags, -1, 0) ==
-                     MAP_FAILED;
-        if (batch->region.fd >= 0)
-            close(batch->region.fd);
-        /* Where that fails the slots are not used again. */
-        for (uint32_t i = 0; !failed && i < batch->slots; i++)
-            batch->store->slots[batch->first + i] = NULL;
+        slab_batch *next = slab_region_empty(&batch->region) < 0 ? &lost : NULL;
+        for (uint32_t i = 0; i < batch->slots; i++)
+            batch->store->slots[batch->first + i] = next;
     }
     free(batch->sums);
     batch->sums = NULL;
@@ -274,10 +268,10 @@ static const slab_batch *batch_at(const slab_store *store, size_t offset, size_t
     if (offset >= store->nslots * store->slot_bytes)
         return NULL;
     const slab_batch *batch = store->slots[offset / store->slot_bytes];
-    if (batch) {
-        *start = batch->first * store->slot_bytes;
-        *end = *start + batch->region.size;
-    }
+    if (!batch || batch == &lost)
+        return NULL;
+    *start = batch->first * store->slot_bytes;
+    *end = *start + batch->region.size;
     return batch;
 }
 
@@ -312,6 +306,13 @@ static size_t verify_batch(const slab_store *store, const slab_batch *batch,
         at += room_of(size);
     }
     return bad;
+}
+
+int slab_store_in_use(const slab_store *store) {
+    for (uint32_t i = 0; i < store->nslots; i++)
+        if (store->slots[i] && store->slots[i] != &lost)
+            return 1;
+    return 0;
 }
 
 size_t slab_store_verify(slab_store *store, void (*tell)(void *, size_t offset), void *context) {

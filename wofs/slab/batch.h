@@ -20,6 +20,7 @@ typedef struct {
 
 /* What reports call the kinds; in the registry. */
 typedef struct slab_kinds {
+    const struct slab_kinds *earlier; /* that were published before */
     uint32_t count;
     char names[SLAB_MAX_KINDS][SLAB_NAME_MAX];
 } slab_kinds;
@@ -44,8 +45,8 @@ struct slab_store {
     uint32_t nslots, next;
     size_t slot_bytes;
     uint32_t kinds;
-    slab_batch **slots; /* per slot: the batch that has it */
-    long pid;
+    slab_batch **slots; /* per slot: the batch that has it, or had it and could not give it back */
+    long process; /* the one that may write */
 };
 
 typedef struct {
@@ -55,7 +56,7 @@ typedef struct {
 } slab_row;
 
 slab_status slab_store_open(slab_store *store, uint32_t nslots, size_t slot_bytes,
-                            const char *backend, const char *label, const slab_kinds *kinds);
+                            const char *backend, const char *label, slab_kinds *kinds);
 void slab_store_close(slab_store *store);
 /* Make a batch with room for an object of that many bytes at least. */
 slab_status slab_batch_open(slab_store *store, slab_batch *batch, size_t bytes);
@@ -67,6 +68,7 @@ void slab_batch_close(slab_batch *batch);
 /* The object at a place if it has that key, else NULL. */
 const slab_kept *slab_store_find(const slab_store *store, uint64_t place, uint32_t kind,
                                  uint64_t a, uint64_t b);
+int slab_store_in_use(const slab_store *store); /* whether there is a batch */
 size_t slab_store_verify(slab_store *store, void (*tell)(void *, size_t offset), void *context);
 
 /* Signal-safe. */

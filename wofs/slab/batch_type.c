@@ -82,20 +82,51 @@ static void store_dealloc(PyObject *self) {
 }
 
 static PyObject *store_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    const slab_store *store = store_of(self);
-    for (uint32_t i = 0; i < store->nslots; i++)
-        if (store->slots[i])
-            return slab_raise(SLAB_BUSY);
+    if (slab_store_in_use(store_of(self)))
+        return slab_raise(SLAB_BUSY);
     slab_store_close(store_of(self));
     Py_RETURN_NONE;
 }
 
+/* ---- arguments: whole numbers as they are, so that nothing runs while they are taken */
+static int take_number(PyObject *object, unsigned long long most, unsigned long long *to) {
+    if (!PyLong_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "a whole number is needed, not %s", Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    *to = PyLong_AsUnsignedLongLong(object);
+    if (*to == (unsigned long long)-1 && PyErr_Occurred())
+        return -1;
+    if (*to > most) {
+        PyErr_SetString(PyExc_OverflowError, "a number is too large");
+        return -1;
+    }
+    return 0;
+}
+
+static int take_kind(PyObject *object, uint32_t *kind) {
+    unsigned long long value;
+    if (take_number(object, UINT32_MAX, &value) < 0)
+        return -1;
+    *kind = (uint32_t)value;
+    return 0;
+}
+
+static int are_so_many(Py_ssize_t given, Py_ssize_t needed) {
+    if (given != needed)
+        PyErr_Format(PyExc_TypeError, "%zd arguments are needed, not %zd", needed, given);
+    return given == needed;
+}
+
 /* The object with that key at a place: NULL with an exception, or NULL without one: none. */
-static const slab_kept *find(PyObject *self, PyObject *args, PyObject **batch) {
+static const slab_kept *find(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                             PyObject **batch) {
     unsigned long long place, a, b;
-    unsigned int kind;
+    uint32_t kind;
     const slab_store *store = store_of(self);
-    if (!PyArg_ParseTuple(args, "KIKK", &place, &kind, &a, &b))
+    if (!are_so_many(count, 4) || take_number(args[0], UINT64_MAX, &place) < 0 ||
+        take_kind(args[1], &kind) < 0 || take_number(args[2], UINT64_MAX, &a) < 0 ||
+        take_number(args[3], UINT64_MAX, &b) < 0)
         return NULL;
     if (!store->region.base) {
         slab_raise(SLAB_STALE);
@@ -110,8 +141,8 @@ static const slab_kept *find(PyObject *self, PyObject *args, PyObject **batch) {
 }
 
 /* read(place, kind, a, b) -> bytes or None */
-static PyObject *store_read(PyObject *self, PyObject *args) {
-    const slab_kept *head = find(self, args, NULL);
+static PyObject *store_read(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    const slab_kept *head = find(self, args, count, NULL);
     if (head)
         return PyBytes_FromStringAndSize((const char *)(head + 1), head->size);
     if (PyErr_Occurred())
@@ -120,18 +151,20 @@ static PyObject *store_read(PyObject *self, PyObject *args) {
 }
 
 /* view(place, kind, a, b) -> memoryview of the protected bytes, or None */
-static PyObject *store_view(PyObject *self, PyObject *args) {
+static PyObject *store_view(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     PyObject *batch;
-    const slab_kept *head = find(self, args, &batch);
+    const slab_kept *head = find(self, args, count, &batch);
     if (!head) {
         if (PyErr_Occurred())
             return NULL;
         Py_RETURN_NONE;
     }
+    const unsigned char *start = batch_of(batch)->region.view;
+    Py_INCREF(batch); /* making the view may collect garbage, and the batch with it */
     PyObject *whole = PyMemoryView_FromObject(batch);
+    Py_DECREF(batch);
     if (!whole)
         return NULL;
-    const unsigned char *start = batch_of(batch)->region.view;
     Py_ssize_t at = (const unsigned char *)(head + 1) - start;
     PyObject *part = PySequence_GetSlice(whole, at, at + (Py_ssize_t)head->size);
     Py_DECREF(whole);
@@ -139,11 +172,11 @@ static PyObject *store_view(PyObject *self, PyObject *args) {
 }
 
 /* Bytes of the object with the key (a, 0), or None. */
-static PyObject *read_one(const slab_store *store, PyObject *place, unsigned int kind, PyObject *key) {
+static PyObject *read_one(const slab_store *store, PyObject *place, uint32_t kind, PyObject *key) {
+    unsigned long long at, a;
     if (place == Py_None)
         Py_RETURN_NONE;
-    unsigned long long at = PyLong_AsUnsignedLongLong(place), a = PyLong_AsUnsignedLongLong(key);
-    if (PyErr_Occurred())
+    if (take_number(place, UINT64_MAX, &at) < 0 || take_number(key, UINT64_MAX, &a) < 0)
         return NULL;
     const slab_kept *head = slab_store_find(store, at, kind, a, 0);
     if (head)
@@ -152,18 +185,24 @@ static PyObject *read_one(const slab_store *store, PyObject *place, unsigned int
 }
 
 /* read_many(places, kind, keys) -> list of bytes or None; a place may be None, b is 0 */
-static PyObject *store_read_many(PyObject *self, PyObject *args) {
-    PyObject *places, *keys;
-    unsigned int kind;
+static PyObject *store_read_many(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    uint32_t kind;
     const slab_store *store = store_of(self);
-    if (!PyArg_ParseTuple(args, "O!IO!", &PyList_Type, &places, &kind, &PyList_Type, &keys))
+    if (!are_so_many(given, 3) || take_kind(args[1], &kind) < 0)
         return NULL;
-    if (!store->region.base)
-        return slab_raise(SLAB_STALE);
+    PyObject *places = args[0], *keys = args[2];
+    if (!PyList_Check(places) || !PyList_Check(keys))
+        return PyErr_Format(PyExc_TypeError, "places and keys are lists");
     Py_ssize_t count = PyList_GET_SIZE(places);
-    if (PyList_GET_SIZE(keys) != count)
+    PyObject *out = PyList_New(count); /* may collect garbage, which may do anything */
+    if (out && (PyList_GET_SIZE(places) != count || PyList_GET_SIZE(keys) != count)) {
+        Py_DECREF(out);
         return PyErr_Format(PyExc_ValueError, "as many places as keys");
-    PyObject *out = PyList_New(count);
+    }
+    if (out && !store->region.base) {
+        Py_DECREF(out);
+        return slab_raise(SLAB_STALE);
+    }
     for (Py_ssize_t i = 0; out && i < count; i++) {
         PyObject *found =
             read_one(store, PyList_GET_ITEM(places, i), kind, PyList_GET_ITEM(keys, i));
@@ -198,6 +237,9 @@ static PyObject *store_batch(PyObject *self, PyObject *args) {
 static PyObject *site(const slab_store *store, size_t offset) {
     const slab_entry *entry = &slab_registry_view()->arenas[store->entry];
     slab_site at;
+    /* A forked child may see that its parent has closed the store and made another there. */
+    if (entry->uid != store->uid)
+        return slab_raise(SLAB_STALE);
     slab_site_at(entry, offset, &at);
     return Py_BuildValue("(ssszKnnn)", at.what, at.name, at.cache, NULL,
                          (unsigned long long)(uintptr_t)(store->region.view + offset),
@@ -248,9 +290,12 @@ static PyObject *store_enforce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static PyMethodDef store_methods[] = {
     {"batch", store_batch, METH_VARARGS, "Make a batch with room for so many bytes."},
-    {"read", store_read, METH_VARARGS, "Return an object's bytes, None where it is not."},
-    {"read_many", store_read_many, METH_VARARGS, "Return the bytes of many objects."},
-    {"view", store_view, METH_VARARGS, "Return a view of an object, None where it is not."},
+    {"read", (PyCFunction)(void (*)(void))store_read, METH_FASTCALL,
+     "Return an object's bytes, None where it is not."},
+    {"read_many", (PyCFunction)(void (*)(void))store_read_many, METH_FASTCALL,
+     "Return the bytes of many objects."},
+    {"view", (PyCFunction)(void (*)(void))store_view, METH_FASTCALL,
+     "Return a view of an object, None where it is not."},
     {"locate", store_locate, METH_VARARGS, "Say what lies at an address."},
     {"verify", store_verify, METH_NOARGS, "Return the sites of changed objects."},
     {"enforce", store_enforce, METH_NOARGS, "End the process if an object was changed."},
@@ -272,18 +317,20 @@ PyTypeObject slab_store_type = {
 /* ---- batches */
 static int take_row(PyObject *item, slab_row *row) {
     unsigned long long a, b;
-    const char *data;
-    Py_ssize_t size;
-    if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "KKy#", &a, &b, &data, &size)) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "a row is a tuple");
+    PyObject *data = PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 3 ? PyTuple_GET_ITEM(item, 2)
+                                                                        : NULL;
+    if (!data || !PyBytes_Check(data)) {
+        PyErr_SetString(PyExc_TypeError, "a row is a tuple of two numbers and bytes");
         return -1;
     }
-    if ((size_t)size > UINT32_MAX / 2) {
+    if (take_number(PyTuple_GET_ITEM(item, 0), UINT64_MAX, &a) < 0 ||
+        take_number(PyTuple_GET_ITEM(item, 1), UINT64_MAX, &b) < 0)
+        return -1;
+    if ((size_t)PyBytes_GET_SIZE(data) > UINT32_MAX / 2) {
         slab_raise(SLAB_FULL);
         return -1;
     }
-    *row = (slab_row){a, b, data, (uint32_t)size};
+    *row = (slab_row){a, b, PyBytes_AS_STRING(data), (uint32_t)PyBytes_GET_SIZE(data)};
     return 0;
 }
 
@@ -305,11 +352,14 @@ static PyObject *publish(slab_batch *batch, unsigned int kind, const slab_row *r
 }
 
 /* put(kind, [(a, b, bytes)]) -> places of as many as fit */
-static PyObject *batch_put(PyObject *self, PyObject *args) {
-    PyObject *list, *out = NULL;
-    unsigned int kind;
-    if (!PyArg_ParseTuple(args, "O&O!", slab_u32, &kind, &PyList_Type, &list))
+static PyObject *batch_put(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    PyObject *out = NULL;
+    uint32_t kind;
+    if (!are_so_many(given, 2) || take_kind(args[0], &kind) < 0)
         return NULL;
+    PyObject *list = args[1];
+    if (!PyList_Check(list))
+        return PyErr_Format(PyExc_TypeError, "rows are a list");
     size_t count = (size_t)PyList_GET_SIZE(list), taken = 0;
     slab_row *rows = calloc(count + 1, sizeof *rows);
     uint64_t *places = calloc(count + 1, sizeof *places);
@@ -352,7 +402,8 @@ static void batch_dealloc(PyObject *self) {
 }
 
 static PyMethodDef batch_methods[] = {
-    {"put", batch_put, METH_VARARGS, "Publish objects, as many as fit."},
+    {"put", (PyCFunction)(void (*)(void))batch_put, METH_FASTCALL,
+     "Publish objects, as many as fit."},
     {"seal", batch_seal, METH_NOARGS, "Refuse all further writes, for ever."},
     {"state", batch_state, METH_NOARGS, "Return where it is and what it holds."},
     {NULL, NULL, 0, NULL},

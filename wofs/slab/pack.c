@@ -107,8 +107,11 @@ static int pack_row(const slab_layout *layout, PyObject *row, unsigned char *to)
             failed = pack_bytes(field, item, to + field->offset);
         else if (field->count == 1)
             failed = pack_number(field, item, to + field->offset);
-        else
+        else {
+            Py_INCREF(item); /* asked for its items it may change the row */
             failed = pack_items(field, item, to + field->offset);
+            Py_DECREF(item);
+        }
     }
     Py_DECREF(values);
     return failed ? -1 : 0;

@@ -3,6 +3,7 @@
 #include "slab.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -43,6 +44,89 @@ const slab_backend *slab_backend_called(const char *name) {
     return NULL;
 }
 
+/* ---- forks */
+
+/* The regions with a descriptor to write by. */
+static slab_region *writers;
+
+static void leave(slab_region *region) {
+    if (region->link) {
+        *region->link = region->next;
+        if (region->next)
+            region->next->link = region->link;
+    }
+    region->next = NULL;
+    region->link = NULL;
+}
+
+static void drop_writer(slab_region *region) {
+    if (region->fd >= 0)
+        close(region->fd);
+    region->fd = -1;
+    leave(region);
+}
+
+static void in_child(void) {
+    while (writers)
+        drop_writer(writers);
+}
+
+/* Each step leaves a whole list: another thread may fork between two. */
+static void join(slab_region *region) {
+    static int watching;
+    if (!watching && pthread_atfork(NULL, NULL, in_child) == 0)
+        watching = 1;
+    region->link = &writers;
+    region->next = writers;
+    if (writers)
+        writers->link = &region->next;
+    writers = region;
+}
+
+/* A word that is zero in each new process, also in one that the C library knows nothing of, and
+ * costs no system call; NULL: the kernel has no such memory (before Linux 4.14). */
+static long *emptied_by_fork(void) {
+    static int tried;
+    static long *word;
+    if (tried)
+        return word;
+    tried = 1;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *made = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made == MAP_FAILED)
+        return NULL;
+    if (madvise(made, page, MADV_WIPEONFORK) < 0)
+        munmap(made, page);
+    else
+        word = made;
+    return word;
+}
+
+long slab_process(void) {
+    long *word = emptied_by_fork();
+    if (!word)
+        return getpid();
+    if (!*word)
+        *word = getpid();
+    return *word;
+}
+
+/* ---- opening */
+int slab_region_fill(slab_region *region) {
+    if (region->backend->open(region) < 0)
+        return -1;
+    if (region->fd >= 0)
+        join(region);
+    return 0;
+}
+
+int slab_region_empty(slab_region *region) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    void *now = mmap(region->view, region->size, PROT_NONE, flags, -1, 0);
+    drop_writer(region);
+    return now == MAP_FAILED ? -1 : 0;
+}
+
 static int open_with(slab_region *region, size_t size, const slab_backend *backend) {
     size_t guard = slab_guard();
     memset(region, 0, sizeof *region);
@@ -55,7 +139,7 @@ static int open_with(slab_region *region, size_t size, const slab_backend *backe
     region->base = base;
     region->view = region->base + guard;
     region->backend = backend;
-    if (backend->open(region) == 0)
+    if (slab_region_fill(region) == 0)
         return 0;
     int saved = errno;
     slab_region_close(region);
@@ -106,6 +190,8 @@ int slab_region_seal(slab_region *region, int process_lifetime) {
     if (!region->sealed && region->backend->seal(region) < 0)
         return -1;
     region->sealed = 1;
+    if (region->fd < 0)
+        leave(region);
     /* Refused before Linux 6.10 and by some sandboxes: then the view could still be unmapped,
      * though not be written. `locked` tells. */
     if (process_lifetime && !region->locked && region->backend != &slab_none)
@@ -119,22 +205,22 @@ int slab_region_move(slab_region *region) {
     if (!bytes)
         return -1;
     memcpy(bytes, region->view, region->size);
+    drop_writer(region); /* it is the parent's */
     copy = *region;
-    copy.fd = -1; /* the parent's writer is not ours */
     int failed = copy.backend->open(&copy) < 0 || copy.backend->write(&copy, 0, bytes, copy.size) < 0;
     free(bytes);
     if (failed)
         return -1;
     *region = copy;
+    if (region->fd >= 0)
+        join(region);
     return 0;
 }
 
 void slab_region_close(slab_region *region) {
     if (region->base && !region->locked)
         munmap(region->base, region->reserved);
-    if (region->fd >= 0)
-        close(region->fd);
+    drop_writer(region);
     region->base = NULL;
     region->view = NULL;
-    region->fd = -1;
 }

@@ -8,9 +8,7 @@
 #include "slab.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #define REGISTRY_BYTES (1u << 20)
 #define LAYOUT_MAGIC 0x74756f79616c2e66ULL
@@ -18,17 +16,7 @@
 
 slab_region slab_registry_memory;
 static size_t used;
-static int forked; /* this is a child: the writer is the parent's until the region has moved */
-
-/* A child must not publish into its parent's memory. */
-static void in_child(void) {
-    if (slab_registry_memory.base) {
-        if (slab_registry_memory.fd >= 0)
-            close(slab_registry_memory.fd);
-        slab_registry_memory.fd = -1;
-        forked = 1;
-    }
-}
+static long process; /* whose memory it is: a child's only once it has moved */
 
 static int random_secret(uint64_t *secret) {
     ssize_t n;
@@ -39,7 +27,6 @@ static int random_secret(uint64_t *secret) {
 }
 
 slab_status slab_registry_open(void) {
-    static int watching;
     uint64_t secret;
     if (slab_registry_memory.base)
         return SLAB_OK;
@@ -50,8 +37,7 @@ slab_status slab_registry_open(void) {
         return SLAB_OS;
     }
     used = (sizeof(slab_registry) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (!watching && pthread_atfork(NULL, NULL, in_child) == 0)
-        watching = 1;
+    process = slab_process();
     return SLAB_OK;
 }
 
@@ -66,10 +52,10 @@ static slab_status writable(void) {
         return status;
     if (slab_registry_memory.sealed)
         return SLAB_FINISHED;
-    if (forked) {
+    if (process != slab_process()) {
         if (slab_region_move(&slab_registry_memory) < 0)
             return SLAB_OS;
-        forked = 0;
+        process = slab_process();
     }
     return SLAB_OK;
 }

@@ -42,7 +42,7 @@ typedef enum {
 /* ---- region.c, backend_*.c: a stretch of protected memory between guards */
 typedef struct slab_backend slab_backend;
 
-typedef struct {
+typedef struct slab_region {
     const slab_backend *backend;
     unsigned char *base; /* of the reservation, NULL when closed */
     size_t reserved;     /* bytes, guards included */
@@ -52,6 +52,7 @@ typedef struct {
     int sealed;
     int locked;          /* mseal'ed: stays mapped until the process ends */
     int key;             /* of the pkey backend */
+    struct slab_region *next, **link; /* among those with a writer, whose place is not to change */
 } slab_region;
 
 /* Each call returns 0, or -1 with errno set. */
@@ -71,12 +72,19 @@ size_t slab_guard(void);
 const slab_backend *slab_backend_called(const char *name);
 /* "auto" takes the first backend that this machine grants, never "none". */
 int slab_region_open(slab_region *region, size_t bytes, const char *backend);
+/* Take memory for addresses that are reserved: backend, base, view and sizes are filled in. */
+int slab_region_fill(slab_region *region);
+/* Give that memory back; its addresses stay, without access. */
+int slab_region_empty(slab_region *region);
 int slab_region_write(slab_region *region, size_t offset, const void *data, size_t bytes);
 /* Write, and read back through the view. */
 slab_status slab_region_publish(slab_region *region, size_t offset, const void *data, size_t bytes);
 int slab_region_seal(slab_region *region, int process_lifetime);
 int slab_region_move(slab_region *region); /* in a forked child: same bytes, memory of its own */
 void slab_region_close(slab_region *region);
+/* The process, as whoever opens a region notes it: what it publishes in a child of that one would
+ * show in its parent. A child has no writer but its own. */
+long slab_process(void);
 
 /* ---- registry.c: one protected region for the process */
 
@@ -190,7 +198,7 @@ typedef struct {
     slab_run **books;    /* per unit: the run that starts there, or NULL */
     slab_cache caches[SLAB_MAX_CACHES];
     uint32_t ncaches;
-    long pid; /* the process that may write */
+    long process; /* the one that may write */
 } slab_arena;
 
 /* Where an object is. */
@@ -201,7 +209,7 @@ typedef struct {
 
 /* An object, as verify() and locate() tell of it. */
 typedef struct {
-    char name[SLAB_NAME_MAX + 16];
+    char name[SLAB_NAME_MAX + 24]; /* a number of 64 bits in brackets has room */
     char cache[SLAB_NAME_MAX];
     const slab_field *field; /* NULL: none */
     size_t page, slot;

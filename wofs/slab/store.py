@@ -175,28 +175,39 @@ class Shelf:
         return found
 
     def put(self, kind: int, rows: Sequence[Row]) -> None:
-        """Publish objects. Where the system refuses memory they are not kept: said once."""
+        """Publish objects in place of what was kept under their keys.
+
+        Where the system refuses memory nothing is kept under some of them: said once.
+        """
         with self._lock:
-            try:
-                self._put(kind, rows)
-            except (SlabError, OSError) as error:
-                self._open = None
-                if not self._refused:
-                    self._refused = True
-                    log.warning("no write-once memory for every %s: %s", self.name, error)
+            self._keep(kind, rows)
+
+    def _keep(self, kind: int, rows: Sequence[Row]) -> None:
+        try:
+            self._put(kind, rows)
+        except (SlabError, OSError) as error:
+            self._open = None
+            for generation in (self._young, self._old):
+                for row in rows:
+                    generation.places.pop(row[0], None)
+            if not self._refused:
+                self._refused = True
+                log.warning("no write-once memory for every %s: %s", self.name, error)
 
     def _renew(
         self, key: Hashable, kind: int, place: int, row: tuple[int, int, memoryview]
     ) -> None:
         """Have what was found in the old generation outlive it."""
         with self._lock:
-            holder = self._old.large.pop(key, None)
-            if holder is not None:
-                self._young.large[key] = holder
-                self._young.places[key] = place
-                self._weigh(len(row[2]), 1)
+            if key in self._young.places:  # put meanwhile, perhaps anew
                 return
-        self.put(kind, ((key, row[0], row[1], bytes(row[2])),))
+            holder = self._old.large.pop(key, None)
+            if holder is None:
+                self._keep(kind, ((key, row[0], row[1], bytes(row[2])),))
+                return
+            self._young.large[key] = holder
+            self._young.places[key] = place
+            self._weigh(len(row[2]), 1)
 
     def _put(self, kind: int, rows: Sequence[Row]) -> None:
         rest = list(rows)
@@ -205,6 +216,9 @@ class Shelf:
             places = batch.put(kind, [row[1:] for row in rest])
             done = rest[: len(places)]
             self._young.places.update(zip([row[0] for row in done], places, strict=True))
+            if batch is self._open and self._young.large:
+                for row in done:
+                    self._young.large.pop(row[0], None)
             rest = rest[len(places) :]
             if rest or batch is not self._open:
                 batch.seal()
