@@ -22,10 +22,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from slablib import odd
+from slablib import odd, packs, stores
 from slablib.fuzzer import ANY, BAD_ARGUMENT, Fuzzer, cache, new_arena, refused, stale, step
 from slablib.model import Arena, Wrong
 from slablib.odd import Truth
+from slablib.storemodel import Store
 from wofs.errors import SlabError, SlabFinished, SlabFull, StaleHandle
 from wofs.record import NEXT, Record, array_u32, raw, record, u32
 from wofs.slab import Arena as PythonArena
@@ -360,6 +361,7 @@ def threads(f: Fuzzer) -> None:
     if not f.threaded:
         return
     lives = [life for arena in f.arenas for life in arena.alive]
+    kept = [(store.raw, one) for store in f.stores for b in store.batches for one in b.kept]
     stop, wrong = threading.Event(), list[BaseException]()
 
     def read() -> None:
@@ -372,6 +374,9 @@ def threads(f: Fuzzer) -> None:
                         if life.handle not in f.dead:
                             # Freed just now: the model learns of it a moment later.
                             continue
+                for raw, one in kept:
+                    if raw.read(one.place, one.kind, one.a, one.b) not in (one.data, None):
+                        raise Wrong(f"{one} reads otherwise")
         except BaseException as error:
             wrong.append(error)
 
@@ -380,7 +385,7 @@ def threads(f: Fuzzer) -> None:
         thread.start()
     try:
         for _ in range(30):
-            f.rng.choice((init_once, free, init_batch, handle))(f)
+            f.rng.choice((init_once, free, init_batch, handle, stores.put, stores.drop_batch))(f)
     finally:
         stop.set()
         for thread in others:
@@ -397,9 +402,18 @@ def refuses_writes(arena: Arena) -> None:
         refused(lambda n=number, d=data: arena.raw.init_once(n, "x", d), SlabError)  # type: ignore[misc]
 
 
+def takes_nothing(store: Store) -> None:
+    """The same for a store and its batches."""
+    refused(lambda: store.raw.batch(0), SlabError)
+    for batch in store.batches:
+        if batch.raw is not None:
+            refused(lambda raw=batch.raw: raw.put(0, [(1, 1, b"x")]), SlabError)  # type: ignore[misc]
+            refused(batch.raw.seal, SlabError)
+
+
 @step(1)
 def fork(f: Fuzzer) -> None:
-    """A child reads everything, writes nothing, and makes arenas of its own."""
+    """A child reads everything, writes nothing, and makes arenas and stores of its own."""
     if f.threaded:
         return
     child = os.fork()
@@ -414,10 +428,15 @@ def fork(f: Fuzzer) -> None:
         for arena in f.arenas:
             if arena.open and not arena.sealed:
                 refuses_writes(arena)
+        for store in f.stores:
+            takes_nothing(store)
         f.arenas.clear()
+        f.stores.clear()
         new_arena(f)
-        for _ in range(20):
-            f.rng.choice((cache, init_once, free, init_batch, look))(f)
+        stores.new_store(f)
+        mine = (cache, init_once, free, init_batch, look)
+        for _ in range(30):
+            f.rng.choice((*mine, stores.new_batch, stores.put, stores.drop_batch, packs.pack))(f)
         f.audit()
     except BaseException as error:
         print(f"fuzz: in a child: {error!r}", file=sys.stderr, flush=True)
@@ -457,7 +476,10 @@ def run(seed: int, numbers: Sequence[int], log: int) -> int:
             traceback.print_exc()
             return 1
     fuzzer.audit()
-    print(f"{name}: {fuzzer.last_serial} objects, {len(fuzzer.layouts)} layouts")
+    print(
+        f"{name}: {fuzzer.last_serial} objects, {fuzzer.kept} kept in stores, "
+        f"{fuzzer.packed} rows packed, {len(fuzzer.layouts)} layouts"
+    )
     return 0
 
 

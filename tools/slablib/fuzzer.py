@@ -12,6 +12,7 @@ from contextlib import suppress
 from slablib import odd
 from slablib.model import Arena, Layout, Life, Wrong
 from slablib.odd import Mischief, Truth
+from slablib.storemodel import Store
 from wofs.errors import SlabError, SlabFinished, SlabFull, StaleHandle
 from wofs.slab import _slab
 
@@ -44,9 +45,11 @@ class Fuzzer:
         self.threaded = bool(seed % 2)
         self.rng = random.Random(seed)
         self.arenas: list[Arena] = []
+        self.stores: list[Store] = []
         self.layouts: list[Layout] = []
         self.dead: list[object] = []
         self.last_serial = 0
+        self.kept = self.packed = 0
         self.depth = 0
         self.folder = tempfile.mkdtemp(prefix="wofs-fuzz-")
         self.page = mmap.PAGESIZE
@@ -133,6 +136,8 @@ class Fuzzer:
         for arena in self.arenas:
             if arena.open:
                 arena.audit()
+        for store in self.stores:
+            store.audit()
         for handle in self.dead[-50:]:
             stale(lambda handle=handle: memoryview(handle))  # type: ignore[misc]
 
