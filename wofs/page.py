@@ -26,7 +26,7 @@ svg{width:100%;height:auto} svg text{font:15px system-ui,sans-serif;fill:var(--i
 svg .in{fill:#fff;font-weight:600} svg .dim{fill:var(--dim);font-size:13px}
 svg line{stroke:var(--line)}
 table{border-collapse:collapse;width:100%} td,th{padding:.3em .6em;text-align:right;
-border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+border-bottom:1px solid var(--line);overflow-wrap:break-word}
 th:first-child,td:first-child,.left td,.left th{text-align:left}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;line-height:1.4;
 background:var(--panel);padding:.6em 1em}

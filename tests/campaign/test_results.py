@@ -128,8 +128,8 @@ def test_a_batch_that_fails_leaves_nothing(results: Results) -> None:
 def test_counts_and_outcomes(results: Results) -> None:
     results.add([made(1), made(2), RESULT])
     assert results.counts() == {
-        ("field", "agf", "freeblks", "harmless"): 2,
-        ("field", "agf", "freeblks", "contained"): 3,
+        ("field", "agf", "fix", "freeblks", "harmless"): 2,
+        ("field", "agf", "fix", "freeblks", "contained"): 3,
     }
     wanted = {(IMAGE.path, one.fault.key, one.outcome) for one in (made(1), made(2), RESULT)}
     assert set(results.outcomes()) == wanted

@@ -17,8 +17,9 @@ class Fault:
 
     `image` is the image's path as given; `klass` one of CLASSES; `structure` a kind of
     structure (`corrupt.parts`) or a cache of the slab; `object` and `field` the names of what is
-    struck, `value` what is put there in words; `crc` is "fix" or "stale". `edits` are the
-    arguments of `wofs corrupt IMAGE OUT` that make it, all of them.
+    struck, `value` what is put there in words; `crc` is "fix" or "stale", of a stray write the
+    kind of memory. `edits` are the arguments of `wofs corrupt IMAGE OUT` that make it, all of
+    them, of a stray write those of `wofs demo`.
     """
 
     image: str

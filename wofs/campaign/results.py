@@ -252,13 +252,20 @@ class Results:
         rows = self._ask("SELECT path, sha256, size FROM image ORDER BY id")
         return [Image(*row) for row in rows]
 
-    def counts(self) -> dict[tuple[str, str, str, str], int]:
-        """Return how many faults had each (class, structure, field, outcome)."""
+    def counts(self) -> dict[tuple[str, str, str, str, str], int]:
+        """Return how many faults had each (class, structure, crc, field, outcome)."""
         rows = self._ask(
-            "SELECT klass, structure, field, outcome, sum(count) FROM fault "
-            "JOIN result ON fault.id = result.fault GROUP BY 1, 2, 3, 4"
+            "SELECT klass, structure, crc, field, outcome, sum(count) FROM fault "
+            "JOIN result ON fault.id = result.fault GROUP BY 1, 2, 3, 4, 5"
         )
-        return {(klass, kind, name, outcome): n for klass, kind, name, outcome, n in rows}
+        return {(*names, outcome): count for *names, outcome, count in rows}
+
+    def verdicts(self) -> Iterator[tuple[str, str, str, int]]:
+        """Yield how often another reader had a verdict: (target, outcome, status, faults)."""
+        yield from self._ask(
+            "SELECT target, outcome, status, count(*) FROM verdict "
+            "JOIN result ON verdict.fault = result.fault GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
 
     def outcomes(self) -> Iterator[tuple[str, str, str]]:
         """Yield (image, key, outcome) of every result, in the order of image and key."""
