@@ -16,7 +16,7 @@ import pytest
 import wofs
 from support import fuse
 from wofs.errors import MountError
-from wofs.fuse import control
+from wofs.fuse import control, mountpoint
 from wofs.fuse.mountpoint import wofs_mount_at
 from wofs.slab.arena import PAGE
 
@@ -102,6 +102,31 @@ def test_an_impostor_is_told_from_the_server(image: Unpack, tmp_path: Path) -> N
         stranger = type(mounted)(**{**vars(mounted), "owner": os.geteuid() + 1})
         with pytest.raises(MountError, match="somebody else answers"):
             control.ask(stranger, "arena")
+
+
+def test_a_stranger_at_the_lifeline_is_not_waited_for(image: Unpack, tmp_path: Path) -> None:
+    with fuse.mounted(image("empty"), tmp_path / "mnt"):
+        mounted = wofs_mount_at(str(tmp_path / "mnt"))
+    assert mounted is not None
+    with mountpoint.listening(mountpoint.lifeline(mounted.number), 1):
+        others = type(mounted)(**{**vars(mounted), "owner": os.geteuid() + 1})
+        for asked, grasped in ((mounted, True), (others, os.geteuid() == 0)):
+            line = mountpoint._grasp_lifeline(asked)
+            assert (line is not None) == grasped
+            if line is not None:
+                line.close()
+    assert mountpoint._grasp_lifeline(mounted) is None
+
+
+def test_an_address_is_had_once_its_last_holder_is_gone() -> None:
+    address = control.address(os.makedev(0, (1 << 20) - 2))  # of no mount
+    holder = mountpoint.listening(address, 1)
+    with pytest.raises(OSError, match="Address already in use"):
+        mountpoint.listening(address, 1)
+    leaving = threading.Timer(0.1, holder.close)
+    leaving.start()
+    mountpoint.listening(address, 1).close()
+    leaving.join()
 
 
 def test_no_room_for_a_thread_is_no_reason_to_fail(

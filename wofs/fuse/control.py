@@ -11,20 +11,18 @@ import json
 import logging
 import os
 import socket
-import struct
 import threading
 from contextlib import suppress
 
 from wofs.errors import MountError
 from wofs.fs import memory
-from wofs.fuse.mountpoint import Mounted, Refused
+from wofs.fuse.mountpoint import Mounted, Refused, listening, peer_uid
 from wofs.xfs.mount import Mount
 
 log = logging.getLogger("wofs.fuse")
 
 _PATIENCE_S = 5.0
 _QUESTION_BYTES = 256
-_PEER = struct.Struct("3i")
 
 
 def address(device: int) -> str:
@@ -32,30 +30,25 @@ def address(device: int) -> str:
     return f"\0wofs-slab-{os.major(device)}:{os.minor(device)}"
 
 
-def _peer_uid(line: socket.socket) -> int:
-    """Return the user at the other end, by the kernel's word."""
-    _, uid, _ = _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return int(uid)
-
-
 class Control:
     """The server's end: a thread that answers one question at a time until `close`."""
 
     def __init__(self, mounted: Mount, device: int) -> None:
         self._mounted = mounted
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket: socket.socket | None = None
         try:
-            self._socket.bind(address(device))
-            self._socket.listen(4)
-            threading.Thread(target=self._serve, name="control", daemon=True).start()
+            self._socket = listening(address(device), 4)
+            serve = threading.Thread(target=self._serve, name="control", args=(self._socket,))
+            serve.daemon = True
+            serve.start()
         except (OSError, RuntimeError) as error:  # RuntimeError: no room for a thread
             log.warning("wofs slab cannot look at this mount: %s", error)
-            self._socket.close()
+            self.close()
 
-    def _serve(self) -> None:
+    def _serve(self, questions: socket.socket) -> None:
         while True:
             try:
-                line, _ = self._socket.accept()
+                line, _ = questions.accept()
             except OSError:  # closed
                 return
             with line:
@@ -65,7 +58,7 @@ class Control:
                     log.info("a question about the slab was not answered: %s", error)
 
     def _answer(self, line: socket.socket) -> None:
-        if _peer_uid(line) not in (0, os.geteuid()):
+        if peer_uid(line) not in (0, os.geteuid()):
             return  # before anything is waited for: a stranger must not keep others waiting
         line.settimeout(_PATIENCE_S)
         question = line.recv(_QUESTION_BYTES).decode("ascii", "replace").rstrip("\n")
@@ -84,9 +77,10 @@ class Control:
 
     def close(self) -> None:
         """Answer no more."""
-        with suppress(OSError):  # it never listened
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        self._socket.close()
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
+            self._socket.close()
 
 
 def ask(mounted: Mounted, question: str) -> list[memory.Json]:
@@ -97,7 +91,7 @@ def ask(mounted: Mounted, question: str) -> list[memory.Json]:
     with line:
         try:
             line.connect(address(mounted.number))
-            if _peer_uid(line) != mounted.owner:
+            if peer_uid(line) != mounted.owner:
                 raise MountError(f"{where}: somebody else answers for its server")
             line.sendall(question.encode("ascii", "replace") + b"\n")
             with line.makefile("rb") as answer:

@@ -51,6 +51,11 @@ def errno_of(error: BaseException) -> int:
     return errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
 
 
+def is_taken(error: OSError) -> bool:
+    """Whether a socket's address is somebody's already."""
+    return error.errno == errno.EADDRINUSE
+
+
 def is_dead_mount(error: OSError) -> bool:
     """Whether an error of stat(2) says that the server of a FUSE mount is gone."""
     return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)

@@ -11,17 +11,21 @@ import re
 import shutil
 import socket
 import stat
+import struct
 import subprocess
+import time
 from dataclasses import dataclass
 
 from wofs.errors import MountError
-from wofs.fuse.errmap import is_busy, is_dead_mount
+from wofs.fuse.errmap import is_busy, is_dead_mount, is_taken
 from wofs.fuse.options import FSTYPE
 
 FUSE_DEVICE = "/dev/fuse"
 _MOUNTINFO = "/proc/self/mountinfo"
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _GONE_WITHIN_S = 10.0
+_FREE_WITHIN_S = 1.0
+_PEER = struct.Struct("3i")
 _BUSY = "is in use; end what uses it, or detach it with `wofs umount -l`"
 
 
@@ -141,23 +145,52 @@ def lifeline(device: int) -> str:
 
 def hold_lifeline(device: int) -> socket.socket | None:
     """Open the server's end of the lifeline; None where the address is taken or refused."""
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        line.bind(lifeline(device))
-        line.listen(16)
+        return listening(lifeline(device), 16)
     except OSError:
-        line.close()
         return None
+
+
+def listening(address: str, backlog: int) -> socket.socket:
+    """Return a socket that listens at an abstract address; raises `OSError`.
+
+    The number of a mount that ended is the next one's: the address that goes by it may be held
+    for a moment by a server that is about to end.
+    """
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    patience = time.monotonic() + _FREE_WITHIN_S
+    try:
+        while True:
+            try:
+                line.bind(address)
+                break
+            except OSError as error:
+                if not is_taken(error) or time.monotonic() > patience:
+                    raise
+                time.sleep(0.02)
+        line.listen(backlog)
+    except BaseException:
+        line.close()
+        raise
     return line
 
 
-def _grasp_lifeline(device: int) -> socket.socket | None:
-    """Connect to the lifeline of the mount with that device number; None: no server."""
+def peer_uid(line: socket.socket) -> int:
+    """Return the user at the other end, by the kernel's word."""
+    _, uid, _ = _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return int(uid)
+
+
+def _grasp_lifeline(mounted: Mounted) -> socket.socket | None:
+    """Connect to the lifeline of a mount; None: no server, or somebody else at its address."""
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     line.settimeout(_GONE_WITHIN_S)
     try:
-        line.connect(lifeline(device))
+        line.connect(lifeline(mounted.number))
     except OSError:
+        line.close()
+        return None
+    if peer_uid(line) not in (0, mounted.owner):
         line.close()
         return None
     return line
@@ -178,7 +211,7 @@ def unmount(path: str, lazy: bool = False) -> bool:
         raise MountError(f"{path}: {what}")
     mounted = here[-1]
     alone = sum(m.number == mounted.number for m in table) == 1
-    line = _grasp_lifeline(mounted.number) if alone and not lazy else None
+    line = _grasp_lifeline(mounted) if alone and not lazy else None
     try:
         if os.geteuid() == 0:
             _unmount_as_root(where, lazy)
