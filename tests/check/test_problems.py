@@ -268,6 +268,7 @@ FAULTS: dict[str, Callable[[Subject], None]] = {
     "WX0306": lambda s: s.put(s.small_folder()[1], 178, "I", s.inos[s.small_folder()[0]]),
     "WX0307": lambda s: (_emptied(s), None)[1],
     "WX0308": lambda s: s.put(s.part("sb"), 56, "Q", s.file().owner),
+    "WX0309": lambda s: s.spoil(s.part("dirdata"), 64),
     "WX0310": lambda s: s.add(s.part("dirdata"), 50, "H", 8),
     "WX0312": lambda s: s.add(s.part("dirindex"), 64, "I", -1),
     "WX0401": lambda s: s.put(s.file(), 0, "H", 0),
@@ -336,6 +337,21 @@ def test_findings_name_their_place(subject: Subject) -> None:
     assert finding.path is not None
     assert subject.inos[finding.path.decode()] == part.owner
     assert (finding.expected, finding.found) == ("1", "2")
+
+
+def test_a_lost_block_hides_only_what_it_may_hold(subject: Subject) -> None:
+    """Too many names, a wrong '..' and free space are judged although names are missing."""
+    subject.device.restore()
+    path, folder = subject.small_folder()
+    subject.spoil(subject.part("dirdata"), 64)
+    subject.put(subject.inode("/"), 16, "I", 1)
+    subject.put(folder, 178, "I", subject.inos[path])
+    report = check(subject.device)
+    subject.device.restore()
+    assert set(report.counts) == {"WX0301", "WX0306", "WX0309", "WX0404"}
+    assert {f.ino for f in report.findings if f.problem.code in ("WX0306", "WX0404")} >= {
+        subject.inos["/"], subject.inos[path],
+    }  # fmt: skip
 
 
 def test_counters_of_inode_trees(image: Unpack) -> None:

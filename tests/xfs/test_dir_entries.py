@@ -93,3 +93,34 @@ def test_nothing_is_read_beyond_the_end(opened: Mount) -> None:
     assert _decode.data_entries(bytes(64), 65, 0, *known) is None
     assert _decode.data_entries(bytes(80), 80, 0, *known) is None
     assert _decode.data_entries(bytes(64) + b"\xff\xff\0\x10" + bytes(4), 72, 0, *known) is None
+
+
+def spelled_hash(name: bytes) -> int:
+    """The hash as `xfs_da_hashname` spells it: four bytes at a time, then the rest."""
+
+    def turned(value: int, bits: int) -> int:
+        return (value << bits | value >> 32 - bits) & 0xFFFFFFFF
+
+    value = 0
+    whole = len(name) & ~3
+    for at in range(0, whole, 4):
+        a, b, c, d = name[at : at + 4]
+        value = a << 21 ^ b << 14 ^ c << 7 ^ d ^ turned(value, 28)
+    match list(name[whole:]):
+        case [a, b, c]:
+            value = a << 14 ^ b << 7 ^ c ^ turned(value, 21)
+        case [a, b]:
+            value = a << 7 ^ b ^ turned(value, 14)
+        case [a]:
+            value = a ^ turned(value, 7)
+    return value & 0xFFFFFFFF
+
+
+@given(st.binary(max_size=300))
+def test_hash_of_a_name(name: bytes) -> None:
+    assert _decode.da_hashname(name) == spelled_hash(name)
+
+
+def test_only_bytes_have_a_hash() -> None:
+    with pytest.raises(TypeError):
+        _decode.da_hashname("name")  # type: ignore[arg-type]

@@ -6,7 +6,9 @@ Source: `scrub/rmap.c`, `scrub/refcount.c`, `repair/rmap.c`, `repair/scan.c`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
+from wofs.check.findings import Rows
 from wofs.check.owners import (
     OWN_FREE,
     OWN_LOG,
@@ -31,21 +33,49 @@ def own_log(state: State) -> None:
         state.own(geo.logstart, geo.logblocks, OWN_LOG)
 
 
-def check_accounts(state: State) -> None:
-    """Account for every block; where damage hides owners, only for what is owned twice."""
-    if state.report.hidden:
-        state.report.add("accounting-skipped", "image")
-    for agno in range(state.agcount):
-        _Account(state, agno).check()
+class AccountPass:
+    """Account for every block; where damage hides owners, only for what is owned twice.
+
+    A unit is an AG.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.units = range(state.agcount)
+        self.hidden = state.report.hidden
+        if self.hidden:
+            state.report.add("accounting-skipped", "image")
+
+    def begin(self) -> None:
+        """Forget what was found before."""
+        self.state.report.take()
+
+    def work(self, unit: int) -> None:
+        """Check an AG."""
+        _Account(self.state, unit, not self.hidden).check()
+
+    def take(self, unit: int) -> Rows:
+        """Take out the findings."""
+        return self.state.report.take()
+
+    def add(self, unit: int, found: object) -> None:
+        """Add what another process found."""
+        self.state.report.extend(cast(Rows, found))
+
+    def take_rest(self) -> None:
+        """There is nothing more."""
+
+    def add_rest(self, found: object) -> None:
+        """There is nothing more."""
 
 
 class _Account:
     """The blocks of one AG."""
 
-    def __init__(self, state: State, agno: int) -> None:
+    def __init__(self, state: State, agno: int, whole: bool) -> None:
         self.state = state
         self.agno = agno
-        self.whole = not state.report.hidden
+        self.whole = whole
         self.reflink = bool(state.mount.geo.ro_compat & feat.RO_COMPAT_REFLINK)
         self.shared: list[Share] = []
 
@@ -64,22 +94,25 @@ class _Account:
         """Find gaps, overlaps, and what is shared."""
         reached, holder = 0, (OWN_FREE, 0)
         cluster: list[tuple[int, int]] = []
+        reflink, whole = self.reflink, self.whole
         for start, count, owner, offset in spans:
-            if start > reached and self.whole:
-                self._unowned(reached, start)
+            end = start + count
             if start >= reached:
-                self._note_shares(cluster)
-                cluster = []
-            elif not (self.reflink and may_share(owner, offset) and may_share(*holder)):
-                self._twice(start, min(reached, start + count), holder, (owner, offset))
-            if may_share(owner, offset):
-                cluster.append((start, start + count))
-            if start + count > reached:
-                reached, holder = start + count, (owner, offset)
+                if start > reached and whole:
+                    self._unowned(reached, start)
+                if reflink:
+                    self._note_shares(cluster)
+                    cluster = []
+            elif not (reflink and may_share(owner, offset) and may_share(*holder)):
+                self._twice(start, min(reached, end), holder, (owner, offset))
+            if reflink and may_share(owner, offset):
+                cluster.append((start, end))
+            if end > reached:
+                reached, holder = end, (owner, offset)
         self._note_shares(cluster)
-        end = ag_length(self.state.mount.geo, self.agno)
-        if reached < end and self.whole:
-            self._unowned(reached, end)
+        last = ag_length(self.state.mount.geo, self.agno)
+        if reached < last and whole:
+            self._unowned(reached, last)
 
     def _note_shares(self, cluster: list[tuple[int, int]]) -> None:
         if len(cluster) > 1:
@@ -94,9 +127,7 @@ class _Account:
             expected="an owner, or to be free", found="neither", offset=self._place(start),
         )  # fmt: skip
 
-    def _twice(
-        self, start: int, end: int, one: tuple[int, int], two: tuple[int, int]
-    ) -> None:
+    def _twice(self, start: int, end: int, one: tuple[int, int], two: tuple[int, int]) -> None:
         inos = [owner for owner, offset in (two, one) if not owner >> 63]
         self.state.report.add(
             "block-owned-twice", f"ag {self.agno} / blocks {start} to {end - 1}",

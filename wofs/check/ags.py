@@ -7,9 +7,10 @@ What they own is noted in the state. Source: `scrub/agheader.c`, `scrub/alloc.c`
 from __future__ import annotations
 
 from array import array
+from typing import cast
 
 from wofs.check.owners import OWN_AG, OWN_COW, OWN_FREE, OWN_FS, OWN_INOBT, OWN_INODES, OWN_REFC
-from wofs.check.state import Inventory, State
+from wofs.check.state import Common, Inventory, State
 from wofs.check.trees import BNOBT, CNTBT, FINOBT, REFCOUNTBT, AgTree
 from wofs.errors import ImageError
 from wofs.ondisk import features as feat
@@ -39,7 +40,59 @@ def check_headers(state: State) -> None:
         report.hidden = True
 
 
-def check_ag(state: State, agno: int) -> None:
+_TABLE = tuple[bytes, bytes, bytes]
+_FOUND = tuple[Common, _TABLE | None, list[tuple[int, int, int]] | None, bool]
+
+
+class AgPass:
+    """The btrees of all AGs; a unit is an AG."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.units = range(state.agcount)
+
+    def begin(self) -> None:
+        """Forget what was found before."""
+        self.state.take()
+
+    def work(self, unit: int) -> None:
+        """Check an AG."""
+        _check_ag(self.state, unit)
+
+    def take(self, unit: int) -> _FOUND:
+        """Take out findings and owners, the inode chunks, the shares, whether owners are known."""
+        state, inventory = self.state, self.state.inodes[unit]
+        table = None
+        if inventory is not None:
+            t = inventory.table
+            table = bytes(t.startino), bytes(t.holemask), bytes(t.free)
+        return state.take(), table, state.shares.get(unit), unit in state.rmaps
+
+    def add(self, unit: int, found: object) -> None:
+        """Add what another process found of an AG."""
+        common, columns, shares, owners = cast(_FOUND, found)
+        self.state.add(common)
+        if columns is not None:
+            table = ChunkTable()
+            table.startino, table.holemask, table.free = array("I"), array("H"), array("Q")
+            for column, words in zip(
+                (table.startino, table.holemask, table.free), columns, strict=True
+            ):
+                column.frombytes(words)
+            self.state.inodes[unit] = Inventory(table)
+        if shares is not None:
+            self.state.shares[unit] = shares
+        if owners:
+            self.state.rmaps.add(unit)
+
+    def take_rest(self) -> None:
+        """There is nothing more."""
+
+    def add_rest(self, found: object) -> None:
+        """There is nothing more."""
+
+
+def _check_ag(state: State, agno: int) -> None:
     """Check the btrees of one AG and the counters of its headers."""
     geo, spans = state.mount.geo, state.spans[agno]
     agf, agi, agfl = state.mount.agf[agno], state.mount.agi[agno], state.mount.agfl[agno]

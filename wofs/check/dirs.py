@@ -7,36 +7,91 @@ from __future__ import annotations
 
 import itertools
 import struct
+from array import array
 from collections.abc import Iterator
+from operator import add
+from typing import cast
 
-from wofs.check.state import DAMAGED, State
+from wofs.check.state import DAMAGED, Common, State
+from wofs.check.work import Piece, slots
 from wofs.errors import ImageError
 from wofs.ondisk import dir as disk
 from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs.buffer import Block
 from wofs.xfs.dir import index
 from wofs.xfs.dir.hash import da_hashname
-from wofs.xfs.dir.parse import DOT_COOKIE, DOTDOT_COOKIE, Entry, data_end, entry_bytes
+from wofs.xfs.dir.parse import Entry, bad, data_end, entry_bytes, shortform
+from wofs.xfs.geometry import INODES_PER_CHUNK
 from wofs.xfs.inode import Inode
 
+_TOLD_SLOTS = 1024
+
+TYPE_DIR = 4
+_TYPE_OF = (-1, *(disk.MODE_OF_FTYPE[ftype] for ftype in range(1, disk.FT_WHT + 1)))
 _NULL_BEST = 0xFFFF
 _PAIR = struct.Struct(">HH")
 _BESTS_AT = 48
 
 
-def check_directories(state: State, agno: int, done: int, total: int) -> int:
-    """Check all directories of an AG; return how many inodes are done in all."""
-    inventory, log = state.inodes[agno], state.mount.geo.agino_log
-    if inventory is None:
-        return done
-    last = 0
-    for slot, agino in inventory.aginos():
-        if inventory.type[slot] == 4:
-            _Directory(state, state.mount.inodes.get(agno << log | agino)).check()
-        if slot - last > 1000:
-            state.tell(done + slot, total)
-            last = slot
-    return done + len(inventory.type)
+_FOUND = tuple[Common, tuple[bytes, bytes, bytes, bytes, bytes]]
+
+
+class FolderPass:
+    """All directories; a unit is a piece of an AG's chunks."""
+
+    def __init__(self, state: State, units: list[Piece]) -> None:
+        self.state = state
+        self.units = units
+        folders = state.folders
+        self._columns = (
+            folders.ino, folders.dotdot, folders.children, state.lost_names, state.no_folders,
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        """Forget what was found before."""
+        self.state.take()
+
+    def work(self, unit: Piece) -> None:
+        """Check the directories of a piece."""
+        state, (agno, _, _) = self.state, unit
+        inventory = state.inodes[agno]
+        assert inventory is not None
+        high, (first, end) = agno << state.mount.geo.agino_log, slots(unit)
+        last = first
+        for slot, agino in inventory.of_type(TYPE_DIR, first, end):
+            _Directory(state, state.mount.inodes.get(high | agino)).check()
+            if slot - last > _TOLD_SLOTS:
+                state.step(slot - last)
+                last = slot
+        state.step(end - last)
+
+    def take(self, unit: Piece) -> _FOUND:
+        """Take out findings and owners, and what was learnt of directories."""
+        words = []
+        for column in self._columns:
+            words.append(column.tobytes())
+            del column[:]
+        return self.state.take(), cast("tuple[bytes, bytes, bytes, bytes, bytes]", tuple(words))
+
+    def add(self, unit: Piece, found: object) -> None:
+        """Add what another process found in a piece."""
+        common, words = cast(_FOUND, found)
+        self.state.add(common)
+        for column, more in zip(self._columns, words, strict=True):
+            column.frombytes(more)
+
+    def take_rest(self) -> list[bytes | None]:
+        """Take out how many names of each inode were met."""
+        return [None if i is None else i.names.tobytes() for i in self.state.inodes]
+
+    def add_rest(self, found: object) -> None:
+        """Add the names that another process met."""
+        for inventory, words in zip(
+            self.state.inodes, cast("list[bytes | None]", found), strict=True
+        ):
+            if inventory is not None and words is not None:
+                met = array("I", words)
+                inventory.names = array("I", map(add, inventory.names, met))
 
 
 class _Directory:
@@ -47,44 +102,117 @@ class _Directory:
         self.inode = inode
         self.report = state.report
         self.obj = f"directory {inode.ino}"
+        self.unread: set[int] = set()
+        """Numbers of the data blocks that could not be read."""
 
     def check(self) -> None:
         """Check entries, then the index against them."""
         state, inode = self.state, self.inode
+        folders = state.folders
+        folders.ino.append(inode.ino)
+        folders.dotdot.append(0)
         state.follow(inode.ino)
-        hashes: list[int] = []
-        indexed = inode.format != FMT_LOCAL
-        if indexed:
-            hashes = [da_hashname(b".") << 32 | DOT_COOKIE - 1]
-            hashes.append(da_hashname(b"..") << 32 | DOTDOT_COOKIE - 1)
-        try:
-            state.dotdot[inode.ino] = parent = state.mount.dirs.parent(inode)
-            state.follow(parent)
-            for entry in state.mount.dirs.entries(inode):
-                self._entry(entry)
-                if indexed:
-                    hashes.append(da_hashname(entry[3]) << 32 | entry[0] - 1)
-        except ImageError as error:
-            state.names_hidden = True
-            self.report.error("dir-damaged", error, ino=inode.ino)
+        if inode.format == FMT_LOCAL:
+            place = state.mount.where(f"inode {inode.ino}")
+            try:
+                self._entries(shortform(state.mount.geo, inode, lambda: place), True)
+            except ImageError as error:
+                self._lost(error)
             return
-        if indexed:
-            self._check_index(hashes)
+        try:
+            state.mount.dirs.end(inode)
+        except ImageError as error:
+            self._lost(error)
+        try:
+            blocks, hashes = self._read_blocks()
+        except ImageError as error:
+            self._lost(error)
+            return
+        self._check_index(blocks, hashes)
 
-    def _entry(self, entry: Entry) -> None:
-        """Hold an entry against the inode it leads to."""
-        _, ino, ftype, name = entry
+    def _lost(self, error: ImageError) -> None:
+        """Report what could not be read, and that it may hide names."""
+        lost = self.state.lost_names
+        if not lost or lost[-1] != self.inode.ino:
+            lost.append(self.inode.ino)
+        self.report.error("dir-damaged", error, ino=self.inode.ino)
+
+    def _read_blocks(self) -> tuple[list[tuple[int, Block]], list[int]]:
+        """Check the entries of all data blocks that can be read.
+
+        Returns (number, block) of each, and hash << 32 | address of each entry.
+        """
+        size = self.state.mount.geo.dirblksize
+        blocks: list[tuple[int, Block]] = []
+        hashes: list[int] = []
+        first = True
+        for number in self._mapped():
+            if first and number:
+                where = self.state.mount.where(f"inode {self.inode.ino}")
+                self._lost(bad(where, "extent 0", "no first block", "a mapped first block"))
+            first = False
+            try:
+                block, entries = self.state.mount.dirs.read(self.inode, number * size)
+            except ImageError as error:
+                self._lost(error)
+                self.unread.add(number)
+                continue
+            blocks.append((number, block))
+            hashes += [da_hashname(name) << 32 | cookie - 1 for cookie, _, _, name in entries]
+            self._entries(entries, not number)
+        return blocks, hashes
+
+    def _mapped(self) -> Iterator[int]:
+        """Yield the numbers of the mapped data blocks."""
+        geo = self.state.mount.geo
+        per, last = geo.dirblk_fsbs, -1
+        for startoff, _, count, _ in self.state.mount.maps.extents(self.inode):
+            for number in range(startoff // per, -(-(startoff + count) // per)):
+                if number > last and number * per < geo.dir_leaf_dablk:
+                    last = number
+                    yield number
+
+    def _entries(self, entries: list[Entry], with_dots: bool) -> None:
+        """Count the names of a block; hold each against the inode it leads to."""
         state = self.state
-        kind = state.follow(ino)
+        if with_dots:
+            state.folders.dotdot[-1] = parent = entries[1][1]
+            state.follow(parent)
+            entries = entries[2:]
+        log, mask, agno = state.mount.geo.agino_log, state.mount.geo.agino_mask, -1
+        start = base = 0
+        names, types = array("I"), bytearray()
+        for _, ino, ftype, name in entries:
+            bit = (ino & mask) - start
+            if ino >> log != agno or not 0 <= bit < INODES_PER_CHUNK:
+                inventory, slot = state.find(ino)
+                if inventory is None or slot < 0:
+                    if slot:
+                        self._dangling(ino, name)
+                    continue
+                agno, bit = ino >> log, slot % INODES_PER_CHUNK
+                start = (ino & mask) - bit
+                names, types, base = inventory.names, inventory.type, slot - bit
+            names[base + bit] += 1
+            kind = types[base + bit]
+            if kind == _TYPE_OF[ftype] and kind != TYPE_DIR:
+                continue
+            self._special(ino, ftype, name, kind)
+
+    def _special(self, ino: int, ftype: int, name: bytes, kind: int) -> None:
+        """Take note of an entry that is of no file as all are."""
         if kind == 0:
-            self._bad("dir-entry-dangling", f"entry {name!r}", "an inode in use", ino)
-        elif ftype and kind not in (None, DAMAGED) and disk.MODE_OF_FTYPE[ftype] != kind:
+            self._dangling(ino, name)
+        elif kind == DAMAGED:
+            if ftype and ftype != disk.FT_DIR:
+                self.state.no_folders.append(ino)
+        elif ftype and disk.MODE_OF_FTYPE[ftype] != kind:
             self._bad("dir-entry-type", f"entry {name!r} ftype", f"that of a {kind:#x}", ftype)
-        if kind == 4:
-            if ino in state.parents or ino == state.mount.geo.rootino:
-                other = state.parents.get(ino, ino)
-                self._bad("dir-two-parents", f"entry {name!r}", f"only directory {other}", ino)
-            state.parents.setdefault(ino, self.inode.ino)
+        if kind == TYPE_DIR:
+            self.state.folders.children.extend((ino, self.inode.ino))
+
+    def _dangling(self, ino: int, name: bytes) -> None:
+        self._bad("dir-entry-dangling", f"entry {name!r}", "an inode in use", ino)
 
     def _bad(
         self, problem: str, field: str, expected: object, found: object, block: Block | None = None
@@ -95,19 +223,26 @@ class _Directory:
         )  # fmt: skip
 
     # ---- index and free space
-    def _check_index(self, hashes: list[int]) -> None:
-        """Hold the index to lead to every name, and the free-space tables to be right."""
+    def _check_index(self, blocks: list[tuple[int, Block]], hashes: list[int]) -> None:
+        """Hold the index to lead to every name, and the free-space tables to be right.
+
+        What concerns data blocks that could not be read is left out.
+        """
         try:
-            blocks = list(self._data_blocks())
             if len(blocks) == 1 and blocks[0][1].magic == disk.MAGIC_BLOCK:
                 found = _tail_entries(blocks[0][1])
                 self._bests(blocks)
+            elif self.unread == {0} and not blocks:
+                return  # perhaps with the index in the same block
             else:
                 found = self._leaf_entries()
                 self._check_tables(self._bests(blocks))
         except ImageError as error:
             self.report.error("dir-index-damaged", error, ino=self.inode.ino)
             return
+        if self.unread:
+            shift = (self.state.mount.geo.dirblksize >> 3).bit_length() - 1
+            found = [pair for pair in found if (pair & 0xFFFFFFFF) >> shift not in self.unread]
         if any(a >> 32 > b >> 32 for a, b in itertools.pairwise(found)):
             self._bad("dir-hash-order", "index", "hashes in ascending order", "out of order")
         odd = sorted(set(found) ^ set(hashes))
@@ -116,17 +251,6 @@ class _Directory:
             if odd:
                 shown += f", the first {odd[0] >> 32:#x} at {(odd[0] & 0xFFFFFFFF) << 3}"
             self._bad("dir-hash-order", "index", f"{len(hashes)} (hash, place) pairs", shown)
-
-    def _data_blocks(self) -> Iterator[tuple[int, Block]]:
-        """Yield (number, block) of the mapped data blocks."""
-        geo, dirs = self.state.mount.geo, self.state.mount.dirs
-        extents = self.state.mount.maps.extents(self.inode)
-        per, last = geo.dirblk_fsbs, -1
-        for startoff, _, count, _ in extents:
-            for number in range(startoff // per, -(-(startoff + count) // per)):
-                if number > last and number * per < geo.dir_leaf_dablk:
-                    last = number
-                    yield number, dirs.load(self.inode, number * per, disk.DIR_DATA)
 
     def _leaf_entries(self) -> list[int]:
         """Return hash << 32 | address of all entries of the leaves that are in use."""
@@ -163,7 +287,7 @@ class _Directory:
             self._check_table(0, _leaf_bests(root), bests, root, whole=True)
             return
         most = (mount.geo.dirblksize - disk.FREE_HEADER_BYTES) // 2
-        for number in sorted({number // most for number in bests}):
+        for number in sorted({number // most for number in (*bests, *self.unread)}):
             dablk = mount.geo.dir_free_dablk + number * mount.geo.dirblk_fsbs
             block = mount.dirs.load(self.inode, dablk, disk.DIR_FREE)
             first, valid, used = struct.unpack_from(">III", block.data, 48)
@@ -183,12 +307,12 @@ class _Directory:
         whole: bool = False,
     ) -> None:  # fmt: skip
         """Hold entries of a table, the first of them block `first`'s, against the blocks."""
-        end = max(bests, default=-1) + 1
+        end = max((*bests, *self.unread), default=-1) + 1
         if first + len(table) < end or (whole and len(table) != end):
             self._bad("dir-free-table", "bests", f"{end - first} entries", len(table), block)
         for number, best in enumerate(table, first):
             want = bests.get(number, _NULL_BEST)
-            if best != want:
+            if best != want and number not in self.unread:
                 self._bad("dir-free-table", f"bests[{number}]", want, best, block)
 
 

@@ -29,6 +29,13 @@ class Finding:
     path: bytes | None = None
 
 
+Row = tuple[str, str, str | None, str | None, str | None, int | None, int | None, int | None, str]
+"""A finding without its path; the problem by its name."""
+
+Rows = tuple[list[Row], dict[str, int], bool]
+"""A report to hand to another process: findings, counts by code, whether owners are hidden."""
+
+
 class Report:
     """All findings of one check; `hidden` tells that damage hid owners of blocks."""
 
@@ -85,6 +92,29 @@ class Report:
             agno=agno,
             detail=error.problem,
         )
+
+    def take(self) -> Rows:
+        """Take everything out."""
+        rows: list[Row] = [
+            (f.problem.name, f.object, f.field, f.expected, f.found, f.offset, f.ino, f.agno,
+             f.detail)
+            for f in self.findings
+        ]  # fmt: skip
+        out = rows, dict(self.counts), self.hidden
+        self.findings, self.counts, self.hidden = [], Counter(), False
+        return out
+
+    def extend(self, taken: Rows) -> None:
+        """Add what was taken out elsewhere."""
+        rows, counts, hidden = taken
+        kept = Counter(finding.problem.code for finding in self.findings) if rows else Counter()
+        for row in rows:
+            problem = PROBLEMS[row[0]]
+            kept[problem.code] += 1
+            if kept[problem.code] <= KEPT_PER_PROBLEM:
+                self.findings.append(Finding(problem, *row[1:]))
+        self.counts.update(counts)
+        self.hidden |= hidden
 
     @property
     def clean(self) -> bool:

@@ -7,9 +7,12 @@ is noted in the state. Source: `xfs_inode_buf.c`, `scrub/inode.c`, `scrub/ialloc
 from __future__ import annotations
 
 import struct
+from array import array
+from typing import cast
 
 from wofs.check.owners import ATTR, BMBT, UNWRITTEN
-from wofs.check.state import DAMAGED, State
+from wofs.check.state import DAMAGED, Common, Inventory, State
+from wofs.check.work import Piece, slots
 from wofs.device.crc import crc_of
 from wofs.errors import ImageError, Unsupported
 from wofs.ondisk import inode as disk
@@ -24,36 +27,117 @@ from wofs.xfs.inode import Inode
 _BATCH = 16
 """Chunks whose inodes are read at once."""
 
+_TYPE_LNK = 10
+
+_ALL = (1 << INODES_PER_CHUNK) - 1
+_ALL_BITS = range(INODES_PER_CHUNK)
+
 _NEXT_UNLINKED = struct.Struct(">I").unpack_from
 
 
-def check_inodes(state: State, agno: int, done: int, total: int) -> int:
-    """Check all inodes of an AG that its inobt knows; return how many are done in all."""
-    batch: list[int] = []
-    for number, (first, used, free) in enumerate(state.chunks(agno)):
-        batch += [first + bit for bit in range(INODES_PER_CHUNK) if used >> bit & 1]
-        if free:
-            _check_free(state, first, free)
-        if number % _BATCH == _BATCH - 1:
-            done += _check_batch(state, batch)
-            batch.clear()
-            state.tell(done, total)
-    return done + _check_batch(state, batch)
+_RECORD = struct.Struct(">QQ").unpack_from
+_COUNT_BITS, _LOW_BLOCK_BITS = 21, 43
+
+_FOUND = tuple[Common, bytes, bytes]
 
 
-def _check_batch(state: State, inos: list[int]) -> int:
-    """Read and check inodes in use; return how many."""
-    for ino, inode in zip(inos, state.mount.inodes.get_many(inos), strict=True):
-        inventory, slot = state.find(ino)
+class InodePass:
+    """All inodes that the inobts know; a unit is a piece of an AG's chunks."""
+
+    def __init__(self, state: State, units: list[Piece]) -> None:
+        self.state = state
+        self.units = units
+        geo = state.mount.geo
+        self._room = 1 << geo.agblklog
+        self._header = geo.ag_header_blocks
+        self._agblocks, self._last_ag = geo.agblocks, geo.agcount - 1
+        self._last_blocks = geo.last_ag_blocks
+        self._log = (geo.logstart, geo.logstart + geo.logblocks) if geo.logstart else (0, 0)
+
+    def begin(self) -> None:
+        """Forget what was found before."""
+        self.state.take()
+
+    def work(self, unit: Piece) -> None:
+        """Check a piece."""
+        state, (agno, first, end) = self.state, unit
+        inventory = state.inodes[agno]
         assert inventory is not None
-        if isinstance(inode, ImageError):
-            inventory.type[slot] = DAMAGED
-            state.report.error("inode-damaged", inode, ino=ino, hides=True)
-            continue
-        inventory.type[slot] = inode.mode >> 12
-        inventory.links[slot] = inode.nlink
-        _check_forks(state, inode)
-    return len(inos)
+        for start in range(first, end, _BATCH):
+            inos: list[int] = []
+            slots: list[int] = []
+            chunks = state.chunks(agno, start, min(start + _BATCH, end))
+            for number, (ino, used, free) in enumerate(chunks, start):
+                bits = _ALL_BITS if used == _ALL else [b for b in _ALL_BITS if used >> b & 1]
+                inos += [ino + bit for bit in bits]
+                slots += [number * INODES_PER_CHUNK + bit for bit in bits]
+                if free:
+                    _check_free(state, ino, free)
+            self._check_batch(inventory, inos, slots)
+            state.step(INODES_PER_CHUNK * (min(start + _BATCH, end) - start))
+
+    def take(self, unit: Piece) -> _FOUND:
+        """Take out findings and owners, types and link counts."""
+        inventory = self.state.inodes[unit[0]]
+        assert inventory is not None
+        first, end = slots(unit)
+        types, links = inventory.type[first:end], inventory.links[first:end]
+        return self.state.take(), bytes(types), links.tobytes()
+
+    def add(self, unit: Piece, found: object) -> None:
+        """Add what another process found of a piece."""
+        common, types, links = cast(_FOUND, found)
+        self.state.add(common)
+        inventory = self.state.inodes[unit[0]]
+        assert inventory is not None
+        first, end = slots(unit)
+        inventory.type[first:end] = types
+        inventory.links[first:end] = array("I", links)
+
+    def take_rest(self) -> None:
+        """There is nothing more."""
+
+    def add_rest(self, found: object) -> None:
+        """There is nothing more."""
+
+    def _check_batch(self, inventory: Inventory, inos: list[int], slots: list[int]) -> None:
+        """Read and check inodes in use."""
+        state, types, links = self.state, inventory.type, inventory.links
+        for inode, slot in zip(state.mount.inodes.read_many(inos), slots, strict=True):
+            if isinstance(inode, ImageError):
+                types[slot] = DAMAGED
+                ino = inos[slots.index(slot)]
+                state.report.error("inode-damaged", inode, ino=ino, hides=True)
+                continue
+            types[slot] = inode.mode >> 12
+            links[slot] = inode.nlink
+            extents = inode.format == disk.FMT_EXTENTS and types[slot] != _TYPE_LNK
+            if not extents or not self._is_plain(inode):
+                _check_data_fork(state, inode)
+            if inode.forkoff and (inode.anextents or inode.aformat != disk.FMT_EXTENTS):
+                _check_attr_fork(state, inode)
+
+    def _is_plain(self, inode: Inode) -> bool:
+        """Whether the inode's only extent breaks no rule, or it has none; note who owns it."""
+        count = inode.nextents
+        if count > 1 or inode.anextents or inode.flags & disk.DIFLAG_REALTIME:
+            return False
+        if not count:
+            return not inode.nblocks
+        high, low = _RECORD(inode.raw, disk.CORE_BYTES)
+        fsblock = (high & 0x1FF) << _LOW_BLOCK_BITS | low >> _COUNT_BITS
+        blocks = low & (1 << _COUNT_BITS) - 1
+        agno, agbno = divmod(fsblock, self._room)
+        room = self._agblocks if agno < self._last_ag else self._last_blocks
+        log_start, log_end = self._log
+        if (
+            high >> 63 or not 0 < blocks == inode.nblocks or agno > self._last_ag
+            or agbno < self._header or agbno + blocks > room
+            or (fsblock < log_end and log_start < fsblock + blocks) or high >> 62
+        ):  # fmt: skip
+            return False
+        self.state.spans[agno].add(agbno, blocks, inode.ino, high >> 9)
+        return True
 
 
 def _check_free(state: State, first: int, free: int) -> None:
@@ -71,9 +155,7 @@ def _check_free(state: State, first: int, free: int) -> None:
         crc = int.from_bytes(raw[disk.CRC_OFFSET : disk.CRC_OFFSET + 4], "little")
         itself = (values[0], values[-2], values[-1], crc)
         wanted = (disk.INODE_MAGIC, ino, uuid, crc_of(raw, disk.CRC_OFFSET))
-        for field, want, have in zip(
-            ("magic", "ino", "uuid", "crc"), wanted, itself, strict=True
-        ):
+        for field, want, have in zip(("magic", "ino", "uuid", "crc"), wanted, itself, strict=True):
             if want != have:
                 state.report.add(
                     "inode-free-damaged", f"inode {ino}", field, offset=at, ino=ino,
@@ -93,16 +175,18 @@ def _text(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else f"{value:#x}"
 
 
-def _check_forks(state: State, inode: Inode) -> None:
-    """Check both forks of an inode and what they hold, but a directory's entries."""
+def _check_data_fork(state: State, inode: Inode) -> None:
+    """Check the data fork of an inode and a symlink's target; entries of directories later."""
     sound = inode.format not in (disk.FMT_EXTENTS, disk.FMT_BTREE) or _own(state, inode, "data")
-    if inode.type == 10 and sound:
+    if inode.type == _TYPE_LNK and sound:
         try:
             state.mount.links.target(inode)
         except ImageError as error:
             state.report.error("symlink-damaged", error, ino=inode.ino)
-    if not inode.forkoff:
-        return
+
+
+def _check_attr_fork(state: State, inode: Inode) -> None:
+    """Check the attribute fork of an inode, names and values."""
     local = inode.aformat == disk.FMT_LOCAL
     if local or not inode.anextents or _own(state, inode, "attr"):
         try:

@@ -5,8 +5,10 @@ Source: `scrub/nlinks.c`, `scrub/parent.c`, `repair/phase6.c`.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 
+from wofs.check.dirs import TYPE_DIR
 from wofs.check.state import DAMAGED, Inventory, State
 from wofs.errors import ImageError
 from wofs.ondisk.sb import NULL_FSINO
@@ -16,23 +18,27 @@ _MAX_DEPTH = 4096
 
 
 def check_links(state: State) -> None:
-    """Hold link counts, '..' and reachability to what the directories say."""
+    """Hold link counts, '..' and reachability to what the directories say.
+
+    Where some names could not be read, only what these cannot change is judged.
+    """
     root = state.mount.geo.rootino
+    _find_parents(state, root)
     inventory, slot = state.find(root)
-    if inventory is not None and (slot < 0 or inventory.type[slot] != 4):
+    if inventory is not None and (slot < 0 or inventory.type[slot] != TYPE_DIR):
         state.report.add(
             "root-damaged", "superblock", "rootino", expected="a sound directory", found=root,
             offset=0, ino=root,
         )  # fmt: skip
         return
     _count_hidden(state)
-    if state.names_hidden:
-        return
     _check_dotdot(state, root)
-    lost = _unreachable(state, root)
+    lost, circular = _unreachable(state, root)
+    judge = _Judge(state, lost, circular)
     for agno, inventory in enumerate(state.inodes):
         if inventory is not None:
-            _check_counts(state, agno, inventory, lost)
+            judge.check(agno, inventory)
+    judge.finish()
 
 
 def _count_hidden(state: State) -> None:
@@ -47,58 +53,137 @@ def _count_hidden(state: State) -> None:
         inventory, slot = state.find(ino) if ino not in (0, NULL_FSINO) else (None, -1)
         if inventory is not None and slot >= 0 and inventory.type[slot]:
             inventory.names[slot] += 1
-    for inventory in state.inodes:
-        state.names_hidden |= inventory is None or DAMAGED in inventory.type
+
+
+def _names_lost(state: State) -> bool:
+    """Whether there may be names that could not be read.
+
+    An inode that cannot be decoded may be a directory, unless an entry says otherwise.
+    """
+    if state.lost_names:
+        return True
+    others = set(state.no_folders)
+    log = state.mount.geo.agino_log
+    for agno, inventory in enumerate(state.inodes):
+        if inventory is None:
+            return True
+        damaged = inventory.of_type(DAMAGED, 0, len(inventory.type))
+        if any(agno << log | agino not in others for _, agino in damaged):
+            return True
+    return False
+
+
+def _find_parents(state: State, root: int) -> None:
+    """Note which directory has the name of each; report those with more than one."""
+    folders = state.folders
+    folders.parent = array("Q", bytes(8 * len(folders.ino)))
+    pairs = iter(folders.children)
+    for ino, parent in zip(pairs, pairs, strict=True):
+        at = folders.rank(ino)
+        known = root if ino == root else folders.parent[at]
+        if not known:
+            folders.parent[at] = parent
+            continue
+        names = [name for child, name in _names(state, parent) if child == ino]
+        name = names[-1] if names else b"?"
+        state.report.add(
+            "dir-two-parents", f"directory {parent}", f"entry {name!r}", ino=parent,
+            expected=f"only directory {known}", found=ino,
+        )  # fmt: skip
 
 
 def _check_dotdot(state: State, root: int) -> None:
     """Hold every '..' against the directory that has the name."""
-    for ino, dotdot in state.dotdot.items():
-        parent = root if ino == root else state.parents.get(ino)
-        if parent is not None and dotdot != parent:
+    folders = state.folders
+    for ino, dotdot, known in zip(folders.ino, folders.dotdot, folders.parent, strict=True):
+        parent = root if ino == root else known
+        if parent and dotdot and dotdot != parent:
             state.report.add(
                 "dir-dotdot", f"directory {ino}", "'..'", expected=parent, found=dotdot, ino=ino,
                 offset=state.inode_offset(ino),
             )  # fmt: skip
 
 
-def _unreachable(state: State, root: int) -> set[int]:
-    """Return the directories that no path from the root leads to."""
-    good: set[int] = {root}
-    lost: set[int] = set()
-    for ino in state.dotdot:
+_UNKNOWN, _REACHED, _LOST, _CIRCULAR, _PASSED = range(5)
+
+
+def _unreachable(state: State, root: int) -> tuple[set[int], set[int]]:
+    """Return the directories that no path from the root leads to: (known ones, in circles)."""
+    folders = state.folders
+    found = bytearray(len(folders.ino))
+    at = folders.rank(root)
+    if at >= 0:
+        found[at] = _REACHED
+    for first in range(len(found)):
         way: list[int] = []
-        here: int | None = ino
-        seen: set[int] = set()
-        while here is not None and here not in good and here not in lost and here not in seen:
+        here = first
+        while here >= 0 and found[here] == _UNKNOWN:
+            found[here] = _PASSED
             way.append(here)
-            seen.add(here)
-            here = state.parents.get(here)
-        (good if here in good else lost).update(way)
-    return lost
+            parent = folders.parent[here]
+            here = folders.rank(parent) if parent else -1
+        end = _LOST if here < 0 else _CIRCULAR if found[here] == _PASSED else found[here]
+        for here in way:
+            found[here] = end
+    lost = {ino for ino, end in zip(folders.ino, found, strict=True) if end == _LOST}
+    circular = {ino for ino, end in zip(folders.ino, found, strict=True) if end == _CIRCULAR}
+    return lost, circular
 
 
-def _check_counts(state: State, agno: int, inventory: Inventory, lost: set[int]) -> None:
-    """Hold the link count of each inode of an AG to the number of its names."""
-    log = state.mount.geo.agino_log
-    for slot, agino in inventory.aginos():
-        kind, links, names = inventory.type[slot], inventory.links[slot], inventory.names[slot]
-        ino = agno << log | agino
-        if ino in lost or (kind != 4 and not names and links):
-            state.report.add(
-                "dir-unreachable", f"inode {ino}", expected="a name", found="none", ino=ino,
-                offset=state.inode_offset(ino),
-            )  # fmt: skip
-        elif not links and ino not in state.unlinked and not names:
-            state.report.add(
-                "inode-orphan", f"inode {ino}", "nlink", expected="at least 1", found=0, ino=ino,
-                offset=state.inode_offset(ino),
-            )  # fmt: skip
-        elif links != names and not (kind == 4 and ino in state.unlinked):
-            state.report.add(
-                "inode-nlink", f"inode {ino}", "nlink", expected=names, found=links, ino=ino,
-                offset=state.inode_offset(ino),
-            )  # fmt: skip
+class _Judge:
+    """Holds link counts to the names that were met."""
+
+    def __init__(self, state: State, lost: set[int], circular: set[int]) -> None:
+        self.state = state
+        self.lost = lost
+        self.circular = circular
+        self.names_lost = _names_lost(state)
+        self.lists_known = all(agi is not None for agi in state.mount.agi)
+        self.left = 0
+        """Inodes that could not be judged."""
+
+    def check(self, agno: int, inventory: Inventory) -> None:
+        """Judge every inode of an AG."""
+        high, lost = agno << self.state.mount.geo.agino_log, self.lost | self.circular
+        columns = zip(inventory.type, inventory.links, inventory.names, strict=True)
+        for slot, (kind, links, names) in enumerate(columns):
+            if kind and (links != names or not links or kind == TYPE_DIR) and kind != DAMAGED:
+                ino = high | inventory.agino(slot)
+                if links != names or not links or ino in lost:
+                    self._judge(ino, kind == TYPE_DIR, links, names)
+
+    def _judge(self, ino: int, folder: bool, links: int, names: int) -> None:
+        listed = ino in self.state.unlinked
+        if ino in self.circular:
+            self._add("dir-unreachable", ino, None, "a name", "none")
+        elif not links and not names:
+            if not listed and self.lists_known:
+                self._add("inode-orphan", ino, "nlink", "at least 1", 0)
+        elif folder and listed:
+            pass  # it has its '.' still, and no name
+        elif links < names:
+            self._add("inode-nlink", ino, "nlink", names, links)
+        elif self.names_lost:
+            self.left += 1
+        elif ino in self.lost or (not folder and not names):
+            self._add("dir-unreachable", ino, None, "a name", "none")
+        else:
+            self._add("inode-nlink", ino, "nlink", names, links)
+
+    def _add(
+        self, problem: str, ino: int, field: str | None, expected: object, found: object
+    ) -> None:
+        self.state.report.add(
+            problem, f"inode {ino}", field, expected=expected, found=found, ino=ino,
+            offset=self.state.inode_offset(ino),
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Say how many could not be judged."""
+        if self.left:
+            self.state.report.add(
+                "links-not-judged", "image", found=f"{self.left} inodes with fewer names than links"
+            )
 
 
 def name_findings(state: State) -> None:
@@ -108,14 +193,13 @@ def name_findings(state: State) -> None:
         return
     names: dict[int, tuple[int, bytes]] = {}
     for ino in list(wanted):
-        for above in _ancestors(state, ino):
-            wanted.add(above)
-    for folder in state.dotdot:
+        wanted.update(_ancestors(state, ino))
+    for folder in state.folders.ino:
         for ino, name in _names(state, folder):
             if ino in wanted:
                 names.setdefault(ino, (folder, name))
                 wanted.update(_ancestors(state, folder))
-    for folder in state.dotdot:
+    for folder in state.folders.ino:
         for ino, name in _names(state, folder):
             if ino in wanted:
                 names.setdefault(ino, (folder, name))
@@ -127,11 +211,11 @@ def name_findings(state: State) -> None:
 def _ancestors(state: State, ino: int) -> Iterator[int]:
     """Yield an inode and the directories above it, as far as they are known."""
     seen: set[int] = set()
-    here: int | None = ino
-    while here is not None and here not in seen:
+    here = ino
+    while here and here not in seen:
         seen.add(here)
         yield here
-        here = state.parents.get(here)
+        here = state.folders.parent_of(here)
 
 
 def _names(state: State, folder: int) -> Iterator[tuple[int, bytes]]:

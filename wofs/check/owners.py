@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 U64 = 1 << 64
 OWN_FREE = U64 - 1
-OWN_FS, OWN_LOG, OWN_AG, OWN_INOBT, OWN_INODES, OWN_REFC, OWN_COW = (
-    U64 - n for n in range(3, 10)
-)
+OWN_FS, OWN_LOG, OWN_AG, OWN_INOBT, OWN_INODES, OWN_REFC, OWN_COW = (U64 - n for n in range(3, 10))
 OWNER_NAMES = {
     OWN_FREE: "free space",
     OWN_FS: "AG headers",
@@ -39,6 +37,10 @@ def owner_name(owner: int, offset: int) -> str:
     return f"inode {owner} ({fork} fork{' btree' if offset & BMBT else ''})"
 
 
+Columns = tuple[bytes, bytes, bytes]
+"""The three columns of `Spans`, as bytes."""
+
+
 class Spans:
     """The owned extents of one AG."""
 
@@ -54,6 +56,21 @@ class Spans:
         self.place.append(agbno << 32 | count)
         self.owner.append(owner)
         self.offset.append(offset)
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def take(self) -> Columns:
+        """Take everything out."""
+        out = self.place.tobytes(), self.owner.tobytes(), self.offset.tobytes()
+        for column in (self.place, self.owner, self.offset):
+            del column[:]
+        return out
+
+    def extend(self, columns: Columns) -> None:
+        """Put in what was taken out elsewhere."""
+        for column, more in zip((self.place, self.owner, self.offset), columns, strict=True):
+            column.frombytes(more)
 
     def __iter__(self) -> Iterator[Span]:
         for index in sorted(range(len(self.place)), key=self.place.__getitem__):

@@ -202,6 +202,11 @@ _ROWS = (
      "The root inode is in use and a directory.",
      "xfs_mount.c: xfs_mountfs",
      "Nothing mounts."),
+    ("WX0309", "links-not-judged", NOTE, "link counts and reachability of some inodes are unknown",
+     "An inode with fewer names than links may have the others where directories are damaged; "
+     "it is judged when all directories can be read.",
+     "wofs: check/links.py",
+     "Other faults of that kind may be there too: repair a copy and check again."),
     ("WX0310", "dir-free-table", ERROR, "a directory's record of free space is wrong",
      "bestfree of a data block names its three longest free pieces, the longest first; the "
      "leaf's or free blocks' table repeats the first of each.",

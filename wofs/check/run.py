@@ -6,11 +6,13 @@ whole tells: links, owners of blocks, counters. A pass relies on nothing a forme
 
 from __future__ import annotations
 
-from wofs.check.accounts import check_accounts, own_log
-from wofs.check.ags import check_ag, check_headers
-from wofs.check.dirs import check_directories
+from typing import TypeVar
+
+from wofs.check.accounts import AccountPass, own_log
+from wofs.check.ags import AgPass, check_headers
+from wofs.check.dirs import FolderPass
 from wofs.check.findings import Report
-from wofs.check.inodes import check_inodes, check_unlinked
+from wofs.check.inodes import InodePass, check_unlinked
 from wofs.check.links import check_links, name_findings
 from wofs.check.state import State, Tell
 from wofs.check.supers import (
@@ -21,9 +23,12 @@ from wofs.check.supers import (
     check_size,
     choose_super,
 )
+from wofs.check.work import Pass, pieces
 from wofs.device.base import Device
 from wofs.xfs.mount import mount
 from wofs.xfs.options import mount_options
+
+U = TypeVar("U")
 
 _CACHE_SHARE = 0.25
 """Each object is met two or three times, close together: large caches only hold memory."""
@@ -40,12 +45,15 @@ def check(
     log_device: Device | None = None,
     slab: str = "auto",
     tell: Tell = _quiet,
+    jobs: int = 1,
 ) -> Report:
     """Check the image on `device` and return what was found; the device stays open.
 
     `sb_agno` names the AG whose superblock is believed, `log_device` holds an external log,
-    `tell` is told how many inodes of how many are done. Raises NotXfs and Unsupported where
-    there is nothing to check, `ImageError` where no superblock is sound, and `OSError`.
+    `tell` is told how many inodes of how many are done. With more than one of `jobs` the work is
+    shared out to processes made by fork, which must then be safe: no threads. Raises NotXfs and
+    Unsupported where there is nothing to check, `ImageError` where no superblock is sound,
+    `OSError`, and MountError where a process died.
     """
     report = Report()
     agno = sb_agno or choose_super(device, report)
@@ -66,10 +74,7 @@ def check(
         check_copies(state)
         check_headers(state)
         own_log(state)
-        for number in range(state.agcount):
-            check_ag(state, number)
-        _check_files(state)
-        check_accounts(state)
+        _check_all(state, max(1, jobs))
         if clean and not agno:
             check_counters(state)
         name_findings(state)
@@ -78,14 +83,26 @@ def check(
     return report
 
 
-def _check_files(state: State) -> None:
-    """Check inodes, then directories, then links."""
-    total = 2 * sum(len(i.type) for i in state.inodes if i is not None)
-    done = 0
-    for agno in range(state.agcount):
-        done = check_inodes(state, agno, done, total)
+def _check_all(state: State, jobs: int) -> None:
+    """Check btrees, inodes, directories, links, and who owns what."""
+    _do(AgPass(state), state, jobs)
+    units = pieces(state, jobs)
+    state.total = 2 * sum(len(i.type) for i in state.inodes if i is not None)
+    _do(InodePass(state, units), state, jobs)
     for agno in range(state.agcount):
         check_unlinked(state, agno)
-    for agno in range(state.agcount):
-        done = check_directories(state, agno, done, total)
+    _do(FolderPass(state, units), state, jobs)
     check_links(state)
+    _do(AccountPass(state), state, jobs)
+
+
+def _do(one_pass: Pass[U], state: State, jobs: int) -> None:
+    """Do a pass with up to `jobs` processes; raises MountError where one of them dies."""
+    jobs = min(jobs, len(one_pass.units))
+    if jobs > 1:
+        from wofs.check.workers import share_out  # what it loads is not needed for one job
+
+        share_out(one_pass, state, jobs)
+        return
+    for unit in one_pass.units:
+        one_pass.work(unit)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
-from wofs.check.findings import Report
-from wofs.check.owners import Spans
+from wofs.check.findings import Report, Rows
+from wofs.check.owners import Columns, Spans
 from wofs.check.trees import RMAPBT, AgTree
 from wofs.units import SECTOR_BYTES
 from wofs.xfs.geometry import INODES_PER_CHUNK, agb_to_daddr, ino_to_byte
@@ -38,17 +38,51 @@ class Inventory:
             return -1
         return at * INODES_PER_CHUNK + agino - start[at]
 
-    def aginos(self) -> Iterator[tuple[int, int]]:
-        """Yield (slot, agino) of the sound inodes in use."""
-        starts = self.table.startino
-        for slot, kind in enumerate(self.type):
-            if kind:
-                at, bit = divmod(slot, INODES_PER_CHUNK)
-                yield slot, starts[at] + bit
+    def agino(self, slot: int) -> int:
+        """Return the inode of a slot."""
+        at, bit = divmod(slot, INODES_PER_CHUNK)
+        return self.table.startino[at] + bit
+
+    def of_type(self, kind: int, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield (slot, agino) of the inodes of a type in the slots from `first` to `end`."""
+        slot = self.type.find(kind, first, end)
+        while slot >= 0:
+            yield slot, self.agino(slot)
+            slot = self.type.find(kind, slot + 1, end)
 
 
 DAMAGED = 0xFF
 """The type of an inode in use that could not be decoded."""
+
+
+class Folders:
+    """All directories in ascending order of their inodes: '..' of each, and who has its name.
+
+    0 stands for what is not known. `children` are the pairs (directory, who has a name of it)
+    that were met, as one column.
+    """
+
+    __slots__ = ("children", "dotdot", "ino", "parent")
+
+    def __init__(self) -> None:
+        self.ino = array("Q")
+        self.dotdot = array("Q")
+        self.parent = array("Q")
+        self.children = array("Q")
+
+    def rank(self, ino: int) -> int:
+        """Return the place of a directory in the columns, -1 if it is none."""
+        at = bisect_left(self.ino, ino)
+        return at if at < len(self.ino) and self.ino[at] == ino else -1
+
+    def parent_of(self, ino: int) -> int:
+        """Return the directory that has the name of a directory; 0 if that is not known."""
+        at = self.rank(ino)
+        return self.parent[at] if at >= 0 else 0
+
+
+Common = tuple[Rows, list[tuple[int, Columns]]]
+"""What every unit of work may find: findings, and who owns blocks of which AG."""
 
 
 class State:
@@ -62,14 +96,34 @@ class State:
         self.agcount = geo.agcount
         self.spans = [Spans() for _ in range(geo.agcount)]
         self.inodes: list[Inventory | None] = [None] * geo.agcount
-        self.parents: dict[int, int] = {}
-        self.dotdot: dict[int, int] = {}
-        self.names_hidden = False
+        self.folders = Folders()
+        self.lost_names = array("Q")
+        """Directories of which some names could not be read."""
+        self.no_folders = array("Q")
+        """Damaged inodes that an entry says are no directories."""
         self.unlinked: set[int] = set()
         self.rmaps: set[int] = set()
         self.shares: dict[int, list[tuple[int, int, int]]] = {}
+        self.done = self.total = 0
         self._agino_log, self._agino_mask = geo.agino_log, geo.agino_mask
         self._agblklog, self._ag_mask = geo.agblklog, geo.ag_mask
+
+    def step(self, more: int) -> None:
+        """Tell that so much more is done."""
+        self.done += more
+        self.tell(self.done, self.total)
+
+    def take(self) -> Common:
+        """Take out the findings and the owners noted up to now."""
+        spans = [(agno, spans.take()) for agno, spans in enumerate(self.spans) if len(spans)]
+        return self.report.take(), spans
+
+    def add(self, found: Common) -> None:
+        """Add what another process took out of its state."""
+        rows, spans = found
+        self.report.extend(rows)
+        for agno, columns in spans:
+            self.spans[agno].extend(columns)
 
     def own(self, fsblock: int, count: int, owner: int, offset: int = 0) -> None:
         """Note who owns `count` blocks from `fsblock`."""
@@ -111,12 +165,11 @@ class State:
         geo = self.mount.geo
         return agb_to_daddr(geo, agno, 0) * SECTOR_BYTES + sector * geo.sectsize
 
-    def chunks(self, agno: int) -> Iterator[tuple[int, int, int]]:
-        """Yield (first ino, mask of those in use, mask of those free) of each chunk of an AG."""
+    def chunks(self, agno: int, first: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (first ino, mask of those in use, mask of those free) of chunks of an AG."""
         inventory = self.inodes[agno]
-        if inventory is None:
-            return
-        high = agno << self._agino_log
-        for start, hole, free in inventory.table:
-            there = present(hole)
-            yield high | start, there & ~free, there & free
+        assert inventory is not None
+        high, table = agno << self._agino_log, inventory.table
+        for number in range(first, end):
+            there, free = present(table.holemask[number]), table.free[number]
+            yield high | table.startino[number], there & ~free, there & free

@@ -13,7 +13,7 @@ from wofs.check.problems import CODES, NOTE, Problem
 from wofs.check.run import check
 from wofs.cli import progress
 from wofs.cli.output import Json, Output, escape, message, named, say
-from wofs.cli.request import JSON_HELP, ended_tidily, logged, parse_options
+from wofs.cli.request import JSON_HELP, OpenOptions, ended_tidily, logged, parse_options
 from wofs.cli.usage import StatusVerb
 from wofs.errors import WofsError
 from wofs.fs.filesystem import open_source
@@ -23,6 +23,10 @@ CLEAN, UNCORRECTED, OPERATIONAL, WRONG_USAGE = 0, 4, 8, 16
 
 SHOWN = 3
 """Findings of one problem shown one by one, unless all are asked for."""
+
+
+_WORTH_A_PROCESS_BYTES = 64 << 20
+"""Smaller images are checked before another process has begun."""
 
 
 class WrongUsage(click.UsageError):
@@ -53,10 +57,16 @@ class FsckVerb(StatusVerb):
 @click.option("-a", "--all", "every", is_flag=True, help="Every finding, not three of each kind.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; only the exit code and findings.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 1024), metavar="N",
+    help="Processes that share the work; by default one for each processor where the image is "
+    "large.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def command(
-    image: str, words: tuple[str, ...], every: bool, quiet: bool, verbose: bool, as_json: bool
-) -> int:
+    image: str, words: tuple[str, ...], every: bool, quiet: bool, verbose: bool, jobs: int | None,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Read all metadata of IMAGE and report every rule it breaks. Nothing is written.
 
     Superblocks, AG headers, all btrees, inodes, extents, directories, attributes, symlinks,
@@ -72,7 +82,7 @@ def command(
         raise WrongUsage(error.format_message(), error.ctx) from error
     try:
         with logged(not verbose, verbose), ended_tidily():
-            report = _run(image, options.sb, options.logdev, options.slab, quiet)
+            report = _run(image, options, quiet, jobs)
     except (WofsError, OSError) as error:
         say(message(error))
         return OPERATIONAL
@@ -88,14 +98,19 @@ def command(
     return CLEAN if report.clean else UNCORRECTED
 
 
-def _run(image: str, sb: int, logdev: str | None, slab: str, quiet: bool) -> Report:
+def _run(image: str, options: OpenOptions, quiet: bool, jobs: int | None) -> Report:
     with progress.unpacking(quiet) as unpacking:
         device = open_source(image, unpacking)
+    if jobs is None:
+        jobs = min(len(os.sched_getaffinity(0)), 1 + device.size // _WORTH_A_PROCESS_BYTES)
     with closing(device):
-        log_device = None if logdev is None else open_source(logdev, None)
+        log_device = None if options.logdev is None else open_source(options.logdev, None)
         try:
             with progress.counting("inodes", quiet) as tell:
-                return check(device, sb_agno=sb, log_device=log_device, slab=slab, tell=tell)
+                return check(
+                    device, sb_agno=options.sb, log_device=log_device, slab=options.slab,
+                    tell=tell, jobs=jobs,
+                )  # fmt: skip
         finally:
             if log_device is not None:
                 log_device.close()

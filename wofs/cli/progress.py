@@ -6,6 +6,7 @@ rich is loaded when a bar is shown and not before.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _NAME_CHARS = 60
+_DRAWN_EVERY_S = 0.1
 
 
 def wanted(quiet: bool) -> bool:
@@ -91,11 +93,17 @@ def counting(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     text = TextColumn("{task.description}", markup=False)
     columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), text)
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    with Progress(*columns, console=console, transient=True) as shown:
+    # drawn when told, without a thread: what is counted may be done by processes made by fork
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as shown:
         task = shown.add_task(name, total=None)
+        drawn = 0.0
 
         def tell(done: int, total: int) -> None:
+            nonlocal drawn
             shown.update(task, completed=min(done, total), total=total)
+            if time.monotonic() - drawn > _DRAWN_EVERY_S:
+                shown.refresh()
+                drawn = time.monotonic()
 
         yield tell
 

@@ -219,7 +219,30 @@ static PyObject *sf_entries(PyObject *Py_UNUSED(module), PyObject *args) {
     return declined_or(out, declined);
 }
 
+static uint32_t turned(uint32_t value, int bits) {
+    return value << bits | value >> (32 - bits);
+}
+
+PyDoc_STRVAR(da_hashname_doc,
+"da_hashname(name) -> int\n\n"
+"Return the 32-bit rotate-and-xor hash of a name (`xfs_da_btree.c: xfs_da_hashname`).");
+
+static PyObject *da_hashname(PyObject *Py_UNUSED(module), PyObject *name) {
+    char *bytes;
+    Py_ssize_t left;
+    if (PyBytes_AsStringAndSize(name, &bytes, &left) < 0)
+        return NULL;
+    const unsigned char *p = (const unsigned char *)bytes;
+    uint32_t hash = 0;
+    for (; left >= 4; left -= 4, p += 4)
+        hash = (uint32_t)p[0] << 21 ^ (uint32_t)p[1] << 14 ^ (uint32_t)p[2] << 7 ^ p[3] ^ turned(hash, 28);
+    for (; left > 0; left--, p++)
+        hash = *p ^ turned(hash, 7);
+    return PyLong_FromUnsignedLong(hash);
+}
+
 PyMethodDef name_functions[] = {
+    {"da_hashname", da_hashname, METH_O, da_hashname_doc},
     {"places", places, METH_VARARGS, places_doc},
     {"data_entries", data_entries, METH_VARARGS, data_entries_doc},
     {"sf_entries", sf_entries, METH_VARARGS, sf_entries_doc},

@@ -147,13 +147,21 @@ class Inodes:
         """
         held = self._cache.get_many(inos)
         missing = [ino for ino, hit in zip(inos, held, strict=True) if hit is None]
-        loaded = self._load(missing) if missing else {}
+        loaded, sound = self._load(missing) if missing else ({}, [])
+        self._cache.put_many(sound)
         if len(missing) == len(inos):
             return list(map(loaded.__getitem__, inos))
         return [loaded[ino] if hit is None else hit for ino, hit in zip(inos, held, strict=True)]
 
-    def _load(self, inos: list[int]) -> dict[int, Inode | ImageError]:
-        """Read, prove and decode inodes; return the inode or the error by number."""
+    def read_many(self, inos: list[int]) -> list[Inode | ImageError]:
+        """Like `get_many`, for whom each is read but once: nothing is kept."""
+        loaded, _ = self._load(inos)
+        return list(map(loaded.__getitem__, inos))
+
+    def _load(
+        self, inos: list[int]
+    ) -> tuple[dict[int, Inode | ImageError], list[tuple[int, Inode]]]:
+        """Read, prove and decode inodes; return the inode or the error by number, and the sound."""
         geo = self._vol.geo
         runs, outside = _decode.places(
             inos, ino_bounds(geo), geo.inodelog, geo.agblocks << geo.blocklog,
@@ -171,8 +179,7 @@ class Inodes:
             data = self._vol.device.pread(start, run[-1][0] + decoder.isize - start)
             decoder.decode_run(run, data, sound, found)
         found.update(sound)
-        self._cache.put_many(sound)
-        return found
+        return found, sound
 
     def _expect(self, start: int) -> None:
         """Have the surroundings of byte `start` read, once."""

@@ -133,6 +133,18 @@ class Directories:
         Never lists them all: a sparse image may claim 32 GiB of directory.
         """
         geo, extents = self._vol.geo, self._maps.extents(inode)
+        size, per = geo.dirblksize, geo.dirblk_fsbs
+        if start >= self.end(inode):
+            return None
+        dablk = start >> geo.blocklog
+        at = extents.find(dablk + per - 1)
+        if at < 0 or extents.startoff[at] + extents.count[at] <= dablk:
+            return extents.startoff[at + 1] // per * size
+        return start
+
+    def end(self, inode: Inode) -> int:
+        """Return the byte at which the data blocks end; the inode's size must be that."""
+        geo, extents = self._vol.geo, self._maps.extents(inode)
         size, per, limit = geo.dirblksize, geo.dirblk_fsbs, geo.dir_leaf_dablk
         if inode.size % size or inode.size > DIR_LEAF_OFFSET:
             raise bad(self._where(inode), "size", inode.size, f"a multiple of {size}")
@@ -141,26 +153,24 @@ class Directories:
         end = -(-mapped // per) * size
         if end != inode.size:
             raise bad(self._where(inode), "size", inode.size, f"{end}, where its blocks end")
-        if start >= end:
-            return None
-        dablk = start >> geo.blocklog
-        at = extents.find(dablk + per - 1)
-        if at < 0 or extents.startoff[at] + extents.count[at] <= dablk:
-            return extents.startoff[at + 1] // per * size
-        return start
+        return end
 
     def _data_block(self, inode: Inode, start: int) -> Sequence[Entry]:
         """Return the verified entries of the data block at byte `start`."""
         key = (inode.ino, start)
         found = self._blocks.get(key)
         if found is None:
-            block = self._load_data(inode, start)
-            found = data_entries(self._vol.geo, block, start, self._where(inode, block))
-            if start == 0 and found[0][1] != inode.ino:
-                where = self._where(inode, block)
-                raise bad(where, "'.' inumber", found[0][1], inode.ino)
+            _, found = self.read(inode, start)
             self._blocks.put(key, found)
         return found
+
+    def read(self, inode: Inode, start: int) -> tuple[Block, list[Entry]]:
+        """Return the proved data block at byte `start` and all its entries, '.' and '..' too."""
+        block = self._load_data(inode, start)
+        found = data_entries(self._vol.geo, block, start, self._where(inode, block))
+        if start == 0 and found[0][1] != inode.ino:
+            raise bad(self._where(inode, block), "'.' inumber", found[0][1], inode.ino)
+        return block, found
 
     def _load_data(self, inode: Inode, start: int) -> Block:
         """Load and prove the data block at byte `start`."""
