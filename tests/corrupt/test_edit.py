@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import wofs as library
 from wofs.corrupt.edit import Editor
-from wofs.corrupt.parts import KINDS, parts_of
+from wofs.corrupt.inside import inside
+from wofs.corrupt.parts import KINDS, Part, parts_of
 from wofs.corrupt.target import RECORDS, BadTarget, Locator, fields_of, parse
 from wofs.device import BytesDevice
 from wofs.errors import Corrupt, ImageError
@@ -33,26 +35,52 @@ def damaged(path: Path, *edits: str, fix: bool = True) -> Filesystem:
 
 def test_every_declared_field_can_be_set(image: Unpack) -> None:
     """Each field of each kind of structure: set to another value, and read back as that."""
-    met = set()
-    with library.open(image("default")) as fs:
-        data = image("default").read_bytes()
-        for part in parts_of(fs.mount):
-            if part.kind in met:
-                continue
-            met.add(part.kind)
-            for spot in fields_of(part):
-                editor = Editor(BytesDevice(data, "bad.img"), fix=True)
-                editor.set(spot, "5a" * spot.size if spot.plain else "1")
-                raw = editor.image.pread(part.start, part.size)
-                for record in RECORDS[part.kind]:
-                    if spot.name not in {f.name for f in record.spec.fields}:
-                        continue
-                    value = getattr(record.decode(raw), spot.name)
-                    if isinstance(value, tuple):
-                        assert value[-1] == 1
-                    else:
-                        assert value == (b"\x5a" * spot.size if spot.plain else 1)
+    met: set[str] = set()
+    for name in ("default", "new-defaults"):
+        with library.open(image(name)) as fs:
+            data = image(name).read_bytes()
+            for part in parts_of(fs.mount):
+                if part.kind not in met:
+                    met.add(part.kind)
+                    set_each_field(data, part)
     assert met == set(KINDS)
+
+
+def set_each_field(data: bytes, part: Part) -> None:
+    """Set each declared field of a structure, alone, and read it back."""
+    for spot in fields_of(part):
+        editor = Editor(BytesDevice(data, "bad.img"), fix=True)
+        editor.set(spot, "5a" * spot.size if spot.plain else "1")
+        raw = editor.image.pread(part.start, part.size)
+        for record in RECORDS[part.kind]:
+            if spot.name not in {f.name for f in record.spec.fields}:
+                continue
+            value = getattr(record.decode(raw), spot.name)
+            if isinstance(value, tuple):
+                assert value[-1] == 1
+            else:
+                assert value == (b"\x5a" * spot.size if spot.plain else 1)
+
+
+def test_what_structures_hold_can_be_set_by_its_name(image: Unpack) -> None:
+    """Records, entries, names, forks: each found by its name, where the enumeration has it."""
+    met = set()
+    for name in ("default", "new-defaults", "tall"):
+        with library.open(image(name)) as fs:
+            locator = Locator(fs)
+            for part in parts_of(fs.mount):
+                raw = fs.mount.device.pread(part.start, part.size)
+                for spot in inside(part, raw, fs.mount.geo):
+                    generic = part.kind, re.sub(r"\d+", "N", spot.name)
+                    if generic in met:
+                        continue
+                    met.add(generic)
+                    found = locator.spot(f"{part}.{spot.name}")
+                    assert (found.part.start + found.offset, found.size, found.bits) == (
+                        part.start + spot.offset, spot.size, spot.bits,
+                    )  # fmt: skip
+    assert {kind for kind, _ in met} == set(KINDS) - {"sb", "agf", "agi", "value", "target"}
+    assert len(met) > 100
 
 
 def test_an_edit_of_an_inode_costs_that_inode(image: Unpack) -> None:

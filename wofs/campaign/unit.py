@@ -19,10 +19,10 @@ class Limits:
 class Unit:
     """Faults of the image at `path`; nothing of it is open, so that it can travel.
 
-    The first `mounted` faults are met by a FUSE mount too.
+    `norecovery` opens an image whose log is dirty.
     """
 
     path: str
     faults: tuple[Fault, ...]
     limits: Limits = Limits()
-    mounted: int = 0
+    norecovery: bool = False

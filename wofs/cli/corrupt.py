@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import click
@@ -15,104 +13,26 @@ from wofs.cli import progress
 from wofs.cli.output import Output, say
 from wofs.cli.request import ended_tidily
 from wofs.corrupt import apply
-from wofs.corrupt.edit import Editor, Record
-from wofs.corrupt.parts import KINDS, Part, parts_of
-from wofs.corrupt.target import BadTarget, Locator, Spot
+from wofs.corrupt.damage import EDIT, Damage, Request
+from wofs.corrupt.edit import Record
+from wofs.corrupt.parts import KINDS
 from wofs.device import FileDevice, open_device
-from wofs.device.overlay import Overlay
-from wofs.fs import Filesystem
-from wofs.fs import open as open_filesystem
 
 NAMES = """\b
 Names of structures and fields:
   sb[AGNO] agf[AGNO] agi[AGNO] agfl[AGNO]   headers: agf[2].freeblks=0, agi[0].unlinked[5]=7,
                                             agfl[1].bno[0]=max
-  inobt[AGNO]                               inode btree: .block[N].numrecs, .rec[N].free
+  inobt[AGNO] finobt bnobt cntbt rmapbt refcountbt
+                                            btrees: .block[N].numrecs, .rec[N].free
   inode[INO] or inode["/PATH"]              .di_size, .extent[N].startblock, .attrextent[N]...,
                                             .entry["NAME"].ino (namelen, name, ftype, tag)
-  inode[...].dirdata[N]  .dirindex[N]  .bmbt[N]  .attr[N]  .value[N]  .target[N]
+  inode[...].dirdata[N]  .dirindex[N]  .dirfree[N]  .bmbt[N]  .attr[N]  .value[N]  .target[N]
                                             its blocks: .magicnum .crc .uuid .blkno .owner ...;
                                             attr[0].entry[3].hashval
   log[BLOCK]                                a record header in the internal log: log[0].cycle
   bytes[OFFSET:LENGTH]                      any bytes, in hex: bytes[0:4]=58465342
 A wrong name is answered with those there are. Values: decimal, 0x, negative, max; for names and
 labels "text" or hex."""
-
-
-_EDIT = re.compile(r"""(?P<name>(?:[^="]|"(?:[^"\\]|\\.)*")+)=(?P<value>.*)""", re.DOTALL)
-"""NAME=VALUE; what is quoted in the name may hold an equals sign."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be done beside edits of fields; as the options have it."""
-
-    flip: int | None
-    within: tuple[str, ...]
-    zero: tuple[str, ...]
-    swap: tuple[tuple[str, str], ...]
-    duplicate: tuple[tuple[str, str], ...]
-    shift: tuple[tuple[str, int], ...]
-    tear: tuple[tuple[str, int], ...]
-    truncate: int | None
-
-    @property
-    def nothing(self) -> bool:
-        """Whether no edit is asked for."""
-        given = self.flip, self.zero, self.swap, self.duplicate, self.shift, self.tear
-        return self.truncate is None and not any(given)
-
-
-class Damage:
-    """The edits asked for, and where they find what they name."""
-
-    def __init__(self, device: FileDevice, fix: bool, seed: int) -> None:
-        self.editor = Editor(device, fix, seed)
-        self._device = device
-        self._stack = ExitStack()
-        self._filesystem: Filesystem | None = None
-
-    def __enter__(self) -> Damage:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def filesystem(self) -> Filesystem:
-        """Return the image as it was, opened when first needed."""
-        if self._filesystem is None:
-            opened = open_filesystem(Overlay(self._device), norecovery=True)
-            self._filesystem = self._stack.enter_context(opened)
-            self.editor.log_by(opened.mount.sb)
-        return self._filesystem
-
-    def spot(self, name: str) -> Spot:
-        """Return the field or structure of that name."""
-        return Locator(self.filesystem()).spot(name)
-
-    def set(self, edit: str) -> None:
-        """Make one edit, NAME=VALUE."""
-        match = _EDIT.fullmatch(edit)
-        if match is None:
-            raise click.UsageError(f"{edit}: an edit is NAME=VALUE")
-        self.editor.set(self.spot(match["name"]), match["value"])
-
-    def part(self, name: str) -> Part:
-        """Return the structure of that name."""
-        spot = self.spot(name)
-        if spot.size:
-            raise BadTarget(f"{name}: is a field; name a whole structure")
-        return spot.part
-
-    def parts(self, names: tuple[str, ...]) -> list[Part]:
-        """Return the structures of these names or kinds; of all kinds without any."""
-        found = [self.part(name) for name in names if name not in KINDS]
-        kinds = {name for name in names if name in KINDS} or (set() if names else set(KINDS))
-        if kinds:
-            found += [p for p in parts_of(self.filesystem().mount) if p.kind in kinds]
-        if not found:
-            raise BadTarget(f"the image holds no {', '.join(names)}")
-        return found
 
 
 @click.command(
@@ -173,17 +93,22 @@ def command(
     if not in_place and (not rest or "=" in rest[0]):
         raise click.UsageError("where to? give OUT, or --in-place")
     out, edits = (image, rest) if in_place else (rest[0], rest[1:])
-    asked = Asked(**options)
-    if not edits and asked.nothing:
-        raise click.UsageError("nothing to do: give NAME=VALUE, --flip or another edit")
     chosen = random.randrange(1 << 32) if seed is None else seed
+    asked = Request(edits, crc, chosen, **options)
+    if asked.nothing:
+        raise click.UsageError("nothing to do: give NAME=VALUE, --flip or another edit")
+    for edit in edits:
+        if EDIT.fullmatch(edit) is None:
+            raise click.UsageError(f"{edit}: an edit is NAME=VALUE")
+    if asked.within and asked.flip is None:
+        raise click.UsageError("--in goes with --flip")
     with ended_tidily(), ExitStack() as stack:
         with progress.unpacking(quiet) as tell:
             device = open_device(image, progress=tell)
         stack.callback(device.close)
         assert isinstance(device, FileDevice)  # what open_device opens
-        damage = stack.enter_context(Damage(device, crc == "fix", chosen))
-        _edit(damage, edits, asked)
+        damage = stack.enter_context(Damage(device, asked))
+        damage.do()
         record = Record(
             image, out, chosen, crc, (device.size, damage.editor.image.size),
             damage.editor.changes,
@@ -206,26 +131,3 @@ def _tell(record: Record) -> None:
     output = Output()
     output.raw(json.dumps(record.as_json()).encode() + b"\n")
     output.flush()
-
-
-def _edit(damage: Damage, edits: tuple[str, ...], asked: Asked) -> None:
-    """Make all edits that were asked for, in their order."""
-    editor = damage.editor
-    for edit in edits:
-        damage.set(edit)
-    for one, other in asked.swap:
-        editor.swap(damage.part(one), damage.part(other))
-    for source, over in asked.duplicate:
-        editor.duplicate(damage.part(source), damage.part(over))
-    for name, by in asked.shift:
-        editor.shift(damage.part(name), by)
-    for name in asked.zero:
-        editor.zero(damage.part(name))
-    for name, sectors in asked.tear:
-        editor.tear(damage.part(name), sectors)
-    if asked.flip is not None:
-        editor.flip(damage.parts(asked.within), asked.flip)
-    elif asked.within:
-        raise click.UsageError("--in goes with --flip")
-    if asked.truncate is not None:
-        editor.truncate(asked.truncate)

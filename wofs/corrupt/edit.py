@@ -7,8 +7,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from wofs.corrupt.inside import Spot
 from wofs.corrupt.parts import Part
-from wofs.corrupt.target import BadTarget, Spot
+from wofs.corrupt.target import BadTarget
 from wofs.device.base import Device
 from wofs.device.crc import crc_of
 from wofs.device.overlay import Overlay
@@ -56,7 +57,7 @@ class Record:
 
 
 class Editor:
-    """Lays edits over a device.
+    """Lays edits over a device; `changes` says what was done, `parts` to which structures.
 
     With `fix` the checksum of each structure that was edited is made right again, unless the
     checksum itself is what was set.
@@ -65,6 +66,7 @@ class Editor:
     def __init__(self, below: Device, fix: bool, seed: int = 0) -> None:
         self.image = Overlay(below)
         self.changes: list[Change] = []
+        self.parts: list[Part] = []
         self._fix = fix
         self._random = random.Random(seed)
         self.was_cut = False
@@ -157,6 +159,7 @@ class Editor:
         start = part.start + offset
         before = self._raw(part)[offset : offset + len(new)]
         self.image.put(start, new)
+        self.parts.append(part)
         self.changes.append(
             Change(op, str(part), name, start, before.hex(), new.hex(), found, value)
         )

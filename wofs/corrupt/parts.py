@@ -6,12 +6,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from wofs.check import trees
 from wofs.errors import ImageError
 from wofs.fs.stat import DIR, LNK
-from wofs.fs.tree import Tree
+from wofs.fs.tree import Tree as Names
 from wofs.ondisk import attr, dir, inode, symlink
+from wofs.ondisk import features as feat
 from wofs.ondisk.inode import FMT_BTREE, FMT_LOCAL
-from wofs.xfs.btree import BMBT, INOBT, leaves
+from wofs.xfs.btree import BMBT, INOBT, Tree, leaves
 from wofs.xfs.geometry import agb_to_daddr, fsb_to_byte, ino_to_byte
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
@@ -19,10 +21,28 @@ from wofs.xfs.mount import Mount
 HEADERS = (("sb", 224), ("agf", 216), ("agi", 312), ("agfl", 32))
 """The headers of an AG, a sector each, in their order: kind, place of the checksum."""
 
+AG_TREES: dict[str, tuple[Tree, str, str, str]] = {
+    "inobt": (INOBT, "agi", "root", "level"),
+    "finobt": (trees.FINOBT, "agi", "free_root", "free_level"),
+    "bnobt": (trees.BNOBT, "agf", "bno_root", "bno_level"),
+    "cntbt": (trees.CNTBT, "agf", "cnt_root", "cnt_level"),
+    "rmapbt": (trees.RMAPBT, "agf", "rmap_root", "rmap_level"),
+    "refcountbt": (trees.REFCOUNTBT, "agf", "refcount_root", "refcount_level"),
+}
+"""The btrees of an AG: its type, the header that has its root, the fields of root and height."""
+
 KINDS = (
     *(kind for kind, _ in HEADERS),
-    "inobt", "inode", "bmbt", "dirdata", "dirindex", "attr", "value", "target",
+    *AG_TREES, "inode", "bmbt", "dirdata", "dirindex", "dirfree", "attr", "value", "target",
 )  # fmt: skip
+
+
+_NEEDS = {
+    "finobt": feat.RO_COMPAT_FINOBT,
+    "rmapbt": feat.RO_COMPAT_RMAPBT,
+    "refcountbt": feat.RO_COMPAT_REFLINK,
+}
+"""The feature without which a tree is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +64,8 @@ class Part:
     def __str__(self) -> str:
         if self.kind in ("bytes", "log"):
             return f"{self.kind}[{self.owner}]"
-        if self.kind == "inobt":
-            return f"inobt[{self.owner}].block[{self.number}]"
+        if self.kind in AG_TREES:
+            return f"{self.kind}[{self.owner}].block[{self.number}]"
         if self.kind == "inode" or self.kind in dict(HEADERS):
             return f"{self.kind}[{self.owner}]"
         return f"inode[{self.owner}].{self.kind}[{self.number}]"
@@ -59,8 +79,9 @@ def parts_of(mount: Mount) -> Iterator[Part]:
     """
     for agno in range(mount.geo.agcount):
         yield from headers(mount, agno)
-        yield from inode_btree(mount, agno)
-    tree = Tree(mount)
+        for kind in AG_TREES:
+            yield from ag_btree(mount, agno, kind)
+    tree = Names(mount)
     seen, todo = {mount.geo.rootino}, [tree.root()]
     while todo:
         found = todo.pop()
@@ -84,20 +105,20 @@ def headers(mount: Mount, agno: int) -> Iterator[Part]:
         yield Part(kind, agno, 0, first + number * geo.sectsize, geo.sectsize, crc)
 
 
-def inode_btree(mount: Mount, agno: int) -> Iterator[Part]:
-    """Yield the blocks of an AG's inode btree, the root first."""
-    geo, agi = mount.geo, mount.agi[agno]
-    if agi is None:
+def ag_btree(mount: Mount, agno: int, kind: str) -> Iterator[Part]:
+    """Yield the blocks of one of an AG's btrees, the root first; none where there is no such."""
+    geo, (tree, header, root_field, level_field) = mount.geo, AG_TREES[kind]
+    head = mount.agi[agno] if header == "agi" else mount.agf[agno]
+    if head is None or (kind in _NEEDS and not geo.ro_compat & _NEEDS[kind]):
         return
+    root, height = getattr(head, root_field), getattr(head, level_field)
     found: set[int] = set()
-    blocks = leaves(
-        mount.buffers, geo, INOBT, [agi.root], agi.level - 1, agno, "inobt", visited=found
-    )
+    blocks = leaves(mount.buffers, geo, tree, [root], height - 1, agno, kind, visited=found)
     for _ in blocks:
         pass
-    for number, agbno in enumerate(sorted(found, key=lambda at: (at != agi.root, at))):
+    for number, agbno in enumerate(sorted(found, key=lambda at: (at != root, at))):
         start = agb_to_daddr(geo, agno, agbno) << 9
-        yield Part("inobt", agno, number, start, geo.blocksize, INOBT.kind.crc)
+        yield Part(kind, agno, number, start, geo.blocksize, tree.kind.crc)
 
 
 def of_inode(mount: Mount, found: Inode) -> Iterator[Part]:
@@ -152,9 +173,11 @@ def _dir_blocks(mount: Mount, found: Inode) -> Iterator[Part]:
         for skip in range(-startoff % per, count - per + 1, per):
             dablk = startoff + skip
             if dablk >= geo.dir_free_dablk:
-                continue
-            index = dablk >= geo.dir_leaf_dablk
-            kind, crc = ("dirindex", dir.DIR_INDEX.crc) if index else ("dirdata", dir.DIR_DATA.crc)
+                kind, crc = "dirfree", dir.DIR_FREE.crc
+            elif dablk >= geo.dir_leaf_dablk:
+                kind, crc = "dirindex", dir.DIR_INDEX.crc
+            else:
+                kind, crc = "dirdata", dir.DIR_DATA.crc
             start = fsb_to_byte(geo, fsblock + skip)
             yield Part(kind, found.ino, 0, start, geo.dirblksize, crc)
 

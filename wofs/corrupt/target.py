@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from wofs.corrupt.parts import HEADERS, Part, headers, inode_btree, of_inode
+from wofs.corrupt.inside import Spot, inside
+from wofs.corrupt.parts import AG_TREES, HEADERS, Part, ag_btree, headers, of_inode
 from wofs.errors import WofsError
 from wofs.fs import Filesystem
 from wofs.ondisk import attr, btree, dir, inode, symlink
@@ -25,7 +26,7 @@ from wofs.ondisk.log import BLOCK_BYTES, LogRecord
 from wofs.ondisk.sb import Superblock
 from wofs.record import Record
 from wofs.units import SECTOR_BYTES
-from wofs.xfs.btree import BMBT, INOBT
+from wofs.xfs.btree import BMBT
 from wofs.xfs.dir.parse import entry_bytes
 from wofs.xfs.geometry import fsb_to_byte, valid_ino
 from wofs.xfs.inode import Inode
@@ -44,10 +45,11 @@ RECORDS: dict[str, tuple[type[Record], ...]] = {
     "agi": (Agi,),
     "agfl": (Agfl,),
     "inode": (InodeCore,),
-    "inobt": (btree.ShortHeader,),
+    **dict.fromkeys(AG_TREES, (btree.ShortHeader,)),
     "bmbt": (btree.LongHeader,),
     "dirdata": (),
     "dirindex": (DaHeader,),
+    "dirfree": (),
     "attr": (DaHeader, attr.AttrLeafHeader),
     "value": (attr.RemoteHeader,),
     "target": (symlink.SymlinkHeader,),
@@ -56,10 +58,11 @@ RECORDS: dict[str, tuple[type[Record], ...]] = {
 """The declarations whose fields a structure of each kind has, at its start."""
 
 BLOCKS: dict[str, Kind] = {
-    "inobt": btree.INOBT,
+    **{kind: row[0].kind for kind, row in AG_TREES.items()},
     "bmbt": btree.BMBT,
     "dirdata": dir.DIR_DATA,
     "dirindex": dir.DIR_INDEX,
+    "dirfree": dir.DIR_FREE,
     "attr": dir.ATTR_INDEX,
     "value": attr.REMOTE,
     "target": symlink.SYMLINK,
@@ -78,30 +81,14 @@ class Step:
     key: int | str | None = None
     size: int | None = None
 
+    def __str__(self) -> str:
+        return self.word if self.key is None else f"{self.word}[{self.key}]"
+
     def number(self) -> int:
         """Return the key, which must be a number."""
         if not isinstance(self.key, int):
             raise BadTarget(f"{self.word} takes a number in brackets: {self.word}[0]")
         return self.key
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """A field: `size` bytes at `offset` of a part.
-
-    `bits` is (high, low) within these bytes; `little` marks little-endian ones; `plain` bytes
-    that are no number; `items` counts those of an array. `size` 0 stands for the whole part,
-    which has no field.
-    """
-
-    part: Part
-    name: str = ""
-    offset: int = 0
-    size: int = 0
-    bits: tuple[int, int] | None = None
-    little: bool = False
-    plain: bool = False
-    items: int = 0
 
 
 def parse(text: str) -> list[Step]:
@@ -139,9 +126,6 @@ class Locator:
             return Spot(part)
         if part.kind == "inode" and rest[0].word in ("extent", "attrextent", "entry"):
             return self._within_inode(part, rest)
-        if part.kind == "inobt" and rest[0].word == "rec":
-            record = btree.InobtRecord if self._mount.geo.has_sparse else btree.InobtFullRecord
-            return self._record(part, record, btree.ShortHeader.spec.size, rest, INOBT.record)
         if part.kind == "agfl" and rest[0].word == "bno":
             at = AGFL_HEADER_BYTES + 4 * self._below(rest[0], self._mount.geo.agfl_size)
             return Spot(part, f"bno[{rest[0].key}]", at, 4)
@@ -155,8 +139,8 @@ class Locator:
         if first.word in dict(HEADERS):
             agno = self._below(first, self._mount.geo.agcount)
             return next(p for p in headers(self._mount, agno) if p.kind == first.word), rest
-        if first.word == "inobt":
-            return self._inobt(first, rest)
+        if first.word in AG_TREES:
+            return self._ag_tree(first, rest)
         if first.word == "inode":
             return self._of_inode(self._inode(first), rest)
         if first.word == "log":
@@ -166,7 +150,7 @@ class Locator:
             if start + size > self._mount.device.size:
                 raise BadTarget(f"the image has {self._mount.device.size} bytes")
             return Part("bytes", start, 0, start, size, 0), rest
-        known = ", ".join([kind for kind, _ in HEADERS] + ["inode", "inobt", "log", "bytes"])
+        known = ", ".join([*dict(HEADERS), *AG_TREES, "inode", "log", "bytes"])
         raise BadTarget(f"{first.word}: no such structure; there are {known}")
 
     def _below(self, step: Step, count: int) -> int:
@@ -175,11 +159,13 @@ class Locator:
             raise BadTarget(f"{step.word}[{number}]: there are {count}, from 0")
         return number
 
-    def _inobt(self, first: Step, rest: Sequence[Step]) -> tuple[Part, Sequence[Step]]:
+    def _ag_tree(self, first: Step, rest: Sequence[Step]) -> tuple[Part, Sequence[Step]]:
         agno = self._below(first, self._mount.geo.agcount)
-        blocks = list(inode_btree(self._mount, agno))
+        blocks = list(ag_btree(self._mount, agno, first.word))
         if rest and rest[0].word == "block":
             return blocks[self._below(rest[0], len(blocks))], rest[1:]
+        if not blocks:
+            raise BadTarget(f"{first.word}: the image has none")
         return blocks[0], rest
 
     def _log(self, first: Step) -> Part:
@@ -213,12 +199,23 @@ class Locator:
         step = rest[0]
         fields = {spot.name: spot for spot in fields_of(part)}
         if len(rest) > 1 or step.word not in fields:
-            raise BadTarget(f"{step.word}: no field of {part}; there are {', '.join(fields)}")
+            return self._inner(part, rest, fields)
         spot = fields[step.word]
         if step.key is None:
             return spot
         at, size = self._below(step, spot.items), spot.size // spot.items
         return Spot(part, f"{spot.name}[{at}]", spot.offset + size * at, size)
+
+    def _inner(self, part: Part, rest: Sequence[Step], fields: Collection[str]) -> Spot:
+        """Return a field of what a structure holds, as it is now."""
+        name = ".".join(map(str, rest))
+        raw = self._mount.device.pread(part.start, part.size)
+        words = dict.fromkeys(fields)
+        for spot in inside(part, raw, self._mount.geo):
+            if spot.name == name:
+                return spot
+            words[re.sub(r"\d+", "N", spot.name)] = None
+        raise BadTarget(f"{name}: no field of {part}; there are {', '.join(words)}")
 
     def _record(
         self, part: Part, record: type[Record], start: int, rest: Sequence[Step], size: int

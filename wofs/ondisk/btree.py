@@ -72,6 +72,33 @@ class BmbtRecord(Record):
     blockcount = bits(20, 0, "length", unit="fsblocks")
 
 
+@record("free space record", size=8, source="xfs_format.h: struct xfs_alloc_rec")
+class SpaceRecord(Record):
+    """A free extent."""
+
+    startblock = u32(0, "first block", unit="agbno")
+    blockcount = u32(4, "length", unit="fsblocks")
+
+
+@record("rmapbt record", size=24, source="xfs_format.h: struct xfs_rmap_rec")
+class RmapRecord(Record):
+    """An extent and its owner."""
+
+    startblock = u32(0, "first block", unit="agbno")
+    blockcount = u32(4, "length", unit="fsblocks")
+    owner = u64(8, "inode, or what else owns it", unit="ino", show=HEX)
+    offset = u64(16, "first block in the file, and flags", unit="fileoff", show=HEX)
+
+
+@record("refcountbt record", size=12, source="xfs_format.h: struct xfs_refcount_rec")
+class RefcountRecord(Record):
+    """An extent that several files share."""
+
+    startblock = u32(0, "first block; the top bit marks a copy-on-write reserve", unit="agbno")
+    blockcount = u32(4, "length", unit="fsblocks")
+    refcount = u32(8, "how many share it")
+
+
 SHORT_LINK = ShortHeader.pick("level", "numrecs", "leftsib", "rightsib")
 LONG_LINK = LongHeader.pick("level", "numrecs", "leftsib", "rightsib")
 

@@ -1,0 +1,84 @@
+"""What nothing on disk can tell: values that are valid by themselves and that nothing repeats.
+
+Each row names a field, the answers that it alone determines (`*` for any rest of a name), and
+why a wrong value cannot be noticed. A fault is invisible only if every field that it changed
+has a row, and no answer changed beyond those of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+
+_OWN = "it is the inode's own property, and nothing repeats it"
+_TIME = "any time is valid, and nothing repeats it"
+_VALUE = "a value is the user's; nothing but the checksum of its block covers it"
+_NAME = "names in the inode have no hash beside them"
+_WHICH = "which name leads to which inode is told by the entry alone"
+_PLACE = "where in the file an extent begins is told by the extent alone, without an rmapbt"
+_FILE = ("data", "holes")
+_XATTRS = ("xattrs", "xattr *")
+_SIZES = ("image f_files", "image f_ffree", "image f_favail")
+
+Row = tuple[str, str, tuple[str, ...], str]
+"""(structure, field, answers that may change, why)."""
+
+ROWS: tuple[Row, ...] = (
+    ("inode", "atime", ("st_atime_ns",), _TIME),
+    ("inode", "mtime", ("st_mtime_ns",), _TIME),
+    ("inode", "ctime", ("st_ctime_ns",), _TIME),
+    ("inode", "crtime", ("st_birthtime_ns",), _TIME),
+    ("inode", "flags2", ("st_*time_ns",),
+     "inodes from before the upgrade to big times lack the flag: each says how its times count"),
+    ("inode", "uid", ("st_uid",), _OWN),
+    ("inode", "gid", ("st_gid",), _OWN),
+    ("inode", "projid_lo", ("st_projid",), _OWN),
+    ("inode", "projid_hi", ("st_projid",), _OWN),
+    ("inode", "gen", ("st_gen",), "any generation is valid, and nothing repeats it"),
+    ("inode", "mode", ("st_mode",), "permissions are the inode's own; its type is repeated"),
+    ("inode", "rdev", ("st_rdev",), "any device number is valid, and nothing repeats it"),
+    ("inode", "di_size", ("st_size", *_FILE, "target"),
+     "blocks may lie beyond the end, and holes before it: only the inode says where it is"),
+    ("inode", "link", ("target",), "any text without NUL is a target"),
+    ("inode", "aformat", _XATTRS, "an attribute fork in extents form may be empty"),
+    ("inode", "sf[N].name", ("*",), _NAME),
+    ("inode", "sf[N].ino", ("*",), _WHICH),
+    ("inode", "sfattr[N].name", _XATTRS, _NAME),
+    ("inode", "sfattr[N].value", _XATTRS, _VALUE),
+    ("inode", "sfattr[N].flags", _XATTRS, "any namespace is valid, and nothing repeats it"),
+    ("inode", "extent[N].unwritten", _FILE, "whether it was written is told by the extent alone"),
+    ("inode", "extent[N].startoff", _FILE, _PLACE),
+    ("bmbt", "rec[N].unwritten", _FILE, "whether it was written is told by the extent alone"),
+    ("bmbt", "rec[N].startoff", _FILE, _PLACE),
+    ("dirdata", "entry[N].ino", ("*",), _WHICH),
+    ("attr", "entry[N].flags", _XATTRS, "the hash of a name does not cover its namespace"),
+    ("attr", "name[N].value", _XATTRS, _VALUE),
+    ("attr", "name[N].valuelen", _XATTRS, "space is given in units of four bytes"),
+    ("value", "content", _XATTRS, _VALUE),
+    ("target", "content", ("target",), "any text without NUL is a target"),
+    ("data", "content", ("data",), "file data has no checksum in this format"),
+    ("sb", "fname", ("image label",), "any text is a label"),
+    ("sb", "uuid", ("image uuid", "image f_fsid"), "with a meta_uuid, nothing repeats it"),
+    ("sb", "imax_pct", ("image imax_pct", *_SIZES), "any limit is valid"),
+    ("sb", "unit", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
+    ("sb", "width", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
+    ("log", "*", ("image log",), "where a log ends that was cleanly unmounted, it alone tells"),
+)  # fmt: skip
+"""Every field whose faults may be invisible."""
+
+
+def reason_for(fields: Collection[tuple[str, str]], attributes: Collection[str]) -> str:
+    """Return why a change of these answers cannot be noticed, "" where it could be.
+
+    `fields` are the (structure, field) that were changed, `attributes` the answers that differ.
+    """
+    rows = []
+    for kind, name in fields:
+        row = next((r for r in ROWS if r[0] == kind and r[1] in (name, "*")), None)
+        if row is None:
+            return ""
+        rows.append(row)
+    allowed = [pattern for row in rows for pattern in row[2]]
+    if not all(any(fnmatchcase(name, p) for p in allowed) for name in attributes):
+        return ""
+    return "; ".join(dict.fromkeys(f"{row[0]}.{row[1]}: {row[3]}" for row in rows))
