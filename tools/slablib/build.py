@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -114,16 +115,17 @@ def lay_out(folder: Path) -> None:
 
 
 def extension(folder: Path, sanitizer: Sequence[str] = ()) -> None:
-    """Lay out a copy and compile the extensions into it: the slab, and those of one file."""
+    """Lay out a copy and compile the extensions into it: each of all C files of its folder."""
     lay_out(folder)
     paths = sysconfig.get_paths()
     headers = {f"-I{paths[name]}" for name in ("include", "platinclude")}
     extra = [*sanitizer, *sorted(headers), "-shared", "-fPIC"]
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    compile_c(folder / "wofs" / "slab" / f"_slab{suffix}", sorted(SLAB.glob("*.c")), extra)
-    for source in sorted((ROOT / "wofs").rglob("_*.c")):
-        place = folder / source.parent.relative_to(ROOT)
-        compile_c(place / f"{source.stem}{suffix}", [source], extra)
+    for home in sorted({source.parent for source in (ROOT / "wofs").rglob("*.c")}):
+        sources = sorted(home.glob("*.c"))
+        (name,) = re.findall(r"PyInit_(\w+)", "".join(path.read_text() for path in sources))
+        place = folder / home.relative_to(ROOT)
+        compile_c(place / f"{name}{suffix}", sources, [*extra, f"-I{home}"])
 
 
 def environment(sanitizer: Sanitizer, folder: Path) -> dict[str, str]:
