@@ -117,7 +117,13 @@ class Fuzzer:
         return any(field == name for life in lives for field, *_ in life.layout.fields)
 
     def publish(
-        self, arena: Arena, cache: int, data: bytes, name: str, place: tuple[int, int]
+        self,
+        arena: Arena,
+        cache: int,
+        data: bytes,
+        name: str,
+        place: tuple[int, int],
+        handle: object = None,
     ) -> Life:
         """Take a new object into the model; its serial is new, its place free, its bytes right."""
         offset, serial = place
@@ -125,7 +131,7 @@ class Fuzzer:
             raise Wrong(f"serial {serial} after {self.last_serial}")
         self.last_serial = serial
         layout = arena.caches[cache]
-        handle = arena.raw.handle(layout.type, layout.id, offset, serial)
+        handle = handle or arena.raw.handle(layout.type, layout.id, offset, serial)
         life = Life(cache, layout, data, offset, serial, handle, name)
         life.check(handle)
         arena.added(life)

@@ -83,5 +83,5 @@ def pick(rng: random.Random, first: Callable[[], object], usual: object) -> obje
     if dice < 0.5:
         return usual
     if dice < 0.6 and isinstance(usual, int):
-        return Index(usual, first)
+        return Index(int(usual), first)
     return rng.choice(NUMBERS)

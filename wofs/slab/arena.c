@@ -58,19 +58,31 @@ uint32_t slab_entry_run(const slab_entry *entry, size_t unit, uint32_t *cache) {
     return (uint32_t)unit;
 }
 
+static inline uint64_t with_word(uint64_t sum, uint64_t word) {
+    sum = (sum ^ word) * 0x9e3779b97f4a7c15ULL;
+    return sum ^ sum >> 32;
+}
+
 /* In the manner of FNV-1a, but by words: found by verify() are changed bits, not forgers. Each
  * step maps sums one to one for a given word and words one to one for a given sum, so a change
- * within one word always shows. */
+ * within one word always shows. Four sums at once, since each step waits for the last. */
 uint64_t slab_sum(const unsigned char *bytes, size_t size) {
-    uint64_t sum = 0xcbf29ce484222325ULL ^ size;
-    for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
-        size_t left = size - at;
-        uint64_t word = 0;
-        memcpy(&word, bytes + at, left < sizeof word ? left : sizeof word);
-        sum = (sum ^ word) * 0x9e3779b97f4a7c15ULL;
-        sum ^= sum >> 32;
+    uint64_t sums[4] = {0xcbf29ce484222325ULL ^ size, 1, 2, 3}, word[4];
+    size_t at = 0;
+    for (; size - at >= sizeof word; at += sizeof word) {
+        memcpy(word, bytes + at, sizeof word);
+        for (size_t i = 0; i < 4; i++)
+            sums[i] = with_word(sums[i], word[i]);
     }
-    return sum;
+    for (size_t i = 1; i < 4; i++)
+        sums[0] = with_word(sums[0], sums[i]);
+    for (; at < size; at += sizeof *word) {
+        size_t left = size - at;
+        word[0] = 0;
+        memcpy(word, bytes + at, left < sizeof *word ? left : sizeof *word);
+        sums[0] = with_word(sums[0], word[0]);
+    }
+    return sums[0];
 }
 
 uint64_t slab_next_uid(void) {

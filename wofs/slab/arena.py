@@ -11,7 +11,7 @@ import mmap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from wofs.errors import NoBackend, SlabError
 from wofs.record import Record
@@ -19,6 +19,7 @@ from wofs.slab import _slab
 from wofs.slab.layout import Layout, Row, layout_of
 
 R = TypeVar("R", bound=Record)
+C = TypeVar("C", bound=Record, covariant=True)
 PAGE = mmap.PAGESIZE
 HEADER_BYTES = 24
 """What stands before each object: cookie, serial, size, number, name, cache."""
@@ -133,29 +134,30 @@ class Handles(Sequence[R], Generic[R]):
         return cast(R, handle)
 
 
+class InitOnce(Protocol[C]):
+    """What creates the objects of a cache, one by one; the only way to fill one."""
+
+    def __call__(self, name: str, /, **values: object) -> C:
+        """Create the object called `name` with all its values.
+
+        Raises SlabFinished, SlabFull, and SlabError for values that do not fit; then nothing
+        is published.
+        """
+        ...
+
+
 class Cache(Generic[R]):
     """Objects of one record type, several a page."""
+
+    init_once: InitOnce[R]
 
     def __init__(self, arena: _slab.Arena, record: type[R]) -> None:
         self._arena = arena
         self._spec = record.spec
         self._layout = layout_of(record.spec)
         self._number = arena.cache(self._layout.id)
-
-    def init_once(self, name: str, /, **values: object) -> R:
-        """Create the object called `name` with all its values; the only way to fill it.
-
-        Raises SlabFinished, SlabFull, and SlabError for values that do not fit; then nothing
-        is published.
-        """
-        layout = self._layout
-        row = layout.row(values)
-        if row is None:
-            wrong = ", ".join(sorted(layout.names.symmetric_difference(values)))
-            raise SlabError(f"{name}: the values must be those of {self._spec.name}: not {wrong}")
-        data = self._packed(name, (row,))
-        offset, serial = self._arena.init_once(self._number, name, data)
-        return cast(R, self._arena.handle(layout.type, layout.id, offset, serial))
+        filler = arena.filler(self._number, self._layout.id, self._layout.type)
+        self.init_once = cast("InitOnce[R]", filler)
 
     def init_batch(self, prefix: str, rows: Iterable[Row]) -> Handles[R]:
         """Create one object per row (values in field order), named `prefix[0]` and so on.

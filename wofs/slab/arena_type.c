@@ -26,6 +26,10 @@ static slab_arena *of(PyObject *self) {
     return &((ArenaObject *)self)->arena;
 }
 
+slab_arena *slab_arena_in(PyObject *owner) {
+    return of(owner);
+}
+
 /* Arena(pages, backend, label) */
 static PyObject *arena_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     Py_ssize_t pages;
@@ -103,6 +107,21 @@ static const slab_cache *cache_number(PyObject *self, unsigned int number) {
         return &arena->caches[number];
     slab_raise(arena->region.base ? SLAB_FULL : SLAB_STALE);
     return NULL;
+}
+
+/* filler(cache, layout, type) -> callable that creates an object of values by name */
+static PyObject *arena_filler(PyObject *self, PyObject *args) {
+    unsigned int number;
+    Py_ssize_t id;
+    PyTypeObject *type;
+    if (!PyArg_ParseTuple(args, "O&nO!", slab_u32, &number, &id, &PyType_Type, &type))
+        return NULL;
+    const slab_cache *cache = cache_number(self, number);
+    if (!cache)
+        return NULL;
+    if (cache->layout != slab_layout_at((size_t)id) || !slab_is_type_of(type, (size_t)id))
+        return PyErr_Format(PyExc_TypeError, "cache, layout and type do not belong together");
+    return slab_filler_new(self, number, cache->layout, type);
 }
 
 /* What objects are made of: the arguments (cache, name, data). */
@@ -361,6 +380,7 @@ static PyObject *arena_cache_state(PyObject *self, PyObject *args) {
 
 static PyMethodDef arena_methods[] = {
     {"cache", arena_cache, METH_VARARGS, "Make a cache of a layout; return its number."},
+    {"filler", arena_filler, METH_VARARGS, "Make a callable that publishes one object."},
     {"init_once", arena_init_once, METH_VARARGS, "Publish one object."},
     {"init_batch", arena_init_batch, METH_VARARGS, "Publish objects in a row."},
     {"handle", arena_handle, METH_VARARGS, "Make a handle of a published object."},

@@ -87,6 +87,7 @@ static void drop(slab_arena *arena, slab_cache *cache, slab_run *run) {
         if (cache->runs[i] == run)
             cache->runs[i] = cache->runs[--cache->nruns];
     cache->free_slots -= run->slots;
+    cache->recent = cache->recent == run ? NULL : cache->recent;
     cache->grow = cache->nruns ? cache->grow : 1;
     arena->books[run->start] = NULL;
     arena->holes += run->units;
@@ -119,7 +120,10 @@ static uint32_t unowned(slab_arena *arena, uint32_t units) {
 
 /* The fullest run of a cache that has a free slot. */
 static slab_run *fullest(const slab_cache *cache) {
-    slab_run *best = NULL;
+    slab_run *best = cache->recent;
+    if (best && best->slots - best->used == cache->free_slots && cache->free_slots)
+        return best; /* nothing else is free */
+    best = NULL;
     for (size_t i = 0; cache->free_slots && i < cache->nruns; i++) {
         slab_run *run = cache->runs[i];
         if (run->used < run->slots && (!best || run->used > best->used))
@@ -176,6 +180,7 @@ static void take(slab_cache *cache, slab_run *run, size_t slot, const unsigned c
     run->taken[slot] = 1;
     run->sums[slot] = slab_sum(bytes, sizeof(slab_header) + cache->layout->size);
     run->used++;
+    cache->recent = run;
     cache->free_slots--;
     cache->objects++;
 }

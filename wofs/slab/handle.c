@@ -163,12 +163,27 @@ static named *named_at(named *table, uint64_t mask, const PyObject *name) {
     return &table[at];
 }
 
-/* A field by its name without a way through the type's dictionary; everything else by that way. */
-static PyObject *handle_getattro(PyObject *self, PyObject *name) {
-    const PyGetSetDef *getset = Py_TYPE(self)->tp_getset;
+static const named *name_of(const PyTypeObject *type, const PyObject *name) {
+    const PyGetSetDef *getset = type->tp_getset;
     const face *shown = (const face *)((const char *)getset - offsetof(face, getset));
     named *table = (named *)(uintptr_t)shown - (shown->mask + 1);
-    const named *found = named_at(table, shown->mask, name);
+    return named_at(table, shown->mask, name);
+}
+
+const slab_field *slab_field_called(const PyTypeObject *type, PyObject *name) {
+    const named *found = name_of(type, name);
+    if (found->name)
+        return found->field;
+    /* Not the name that code has, but it may say the same. */
+    for (const PyGetSetDef *getset = type->tp_getset; getset->name; getset++)
+        if (PyUnicode_CompareWithASCIIString(name, getset->name) == 0)
+            return getset->closure;
+    return NULL;
+}
+
+/* A field by its name without a way through the type's dictionary; everything else by that way. */
+static PyObject *handle_getattro(PyObject *self, PyObject *name) {
+    const named *found = name_of(Py_TYPE(self), name);
     return found->name ? read_field(self, found->field) : PyObject_GenericGetAttr(self, name);
 }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any
 
 from wofs.record import RecordSpec
@@ -26,21 +25,8 @@ class Layout:
             fields.append((name, code, start, count))
             at = start + size * count
         self.size = -(-at // 8) * 8
-        names = [f.name for f in spec.fields]
-        self.names = frozenset(names)
-        self._pick = itemgetter(*names)
         type_name = f"wofs.slab.{spec.name.replace(' ', '_')}"
         self.id, self.type = _slab.layout(spec.name, self.size, tuple(fields), type_name)
-
-    def row(self, values: Mapping[str, object]) -> Row | None:
-        """Return the values of the fields in their order; None if they are not exactly those."""
-        if len(values) != len(self.names):
-            return None
-        try:
-            found = self._pick(values)
-        except KeyError:
-            return None
-        return found if len(self.names) > 1 else (found,)
 
     def encode(self, row: Row) -> bytes:
         """Pack one object's values; OverflowError or TypeError for one that does not fit."""

@@ -49,6 +49,13 @@ PyObject *slab_raise(slab_status status) {
     return PyErr_Format(PyExc_SystemError, "slab status %d", (int)status);
 }
 
+void slab_refuse(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    PyErr_FormatV(slab_error, format, arguments);
+    va_end(arguments);
+}
+
 int slab_u64(PyObject *number, void *to) {
     PyObject *whole = PyNumber_Index(number);
     if (!whole)
@@ -133,7 +140,8 @@ static int fill_module(PyObject *made) {
     }
     if (slab_find_errors() < 0 || PyType_Ready(&slab_arena_type) < 0)
         return -1;
-    if (PyType_Ready(&slab_store_type) < 0 || PyType_Ready(&slab_batch_type) < 0)
+    if (PyType_Ready(&slab_filler_type) < 0 || PyType_Ready(&slab_store_type) < 0 ||
+        PyType_Ready(&slab_batch_type) < 0)
         return -1;
     if (PyModule_AddObjectRef(made, "Store", (PyObject *)&slab_store_type) < 0)
         return -1;

@@ -1,4 +1,4 @@
-/* Values of rows into the bytes of objects, as their layout has them. */
+/* Values into the bytes of objects, as their layout has them. */
 #include "python.h"
 
 #include <string.h>
@@ -9,8 +9,34 @@ static int does_not_fit(const slab_field *field, const char *why) {
     return -1;
 }
 
+/* ---- numbers */
+
+/* The value of a number that is small enough for the interpreter to have it in one piece. */
+static inline int is_compact(PyObject *number, long long *value) {
+    const PyLongObject *whole = (const PyLongObject *)number;
+#if PY_VERSION_HEX >= 0x030C0000
+    if (!PyUnstable_Long_IsCompact(whole))
+        return 0;
+    *value = PyUnstable_Long_CompactValue(whole);
+#else
+    Py_ssize_t size = Py_SIZE(number);
+    if (size < -1 || size > 1)
+        return 0;
+    *value = (long long)size * (long long)whole->ob_digit[0];
+#endif
+    return 1;
+}
+
+/* Whether a number is in the range of a field's items. */
+static inline int is_in_range(const slab_field *field, long long value) {
+    unsigned bits = 8 * field->item;
+    if (field->code < 'a')
+        return value >= 0 && (bits == 64 || value < 1LL << bits);
+    return bits == 64 || (value >= -(1LL << (bits - 1)) && value < 1LL << (bits - 1));
+}
+
 /* Store the low bytes of a number, as many as an item has. */
-static void put(const slab_field *field, unsigned long long value, unsigned char *to) {
+static inline void put(const slab_field *field, unsigned long long value, unsigned char *to) {
     uint8_t one = (uint8_t)value;
     uint16_t two = (uint16_t)value;
     uint32_t four = (uint32_t)value;
@@ -36,12 +62,7 @@ static int pack_signed(const slab_field *field, PyObject *number, unsigned char 
     long long value = PyLong_AsLongLong(number);
     if (value == -1 && PyErr_Occurred())
         return does_not_fit(field, "the number is beyond 64 bits");
-    int8_t one = (int8_t)value;
-    int16_t two = (int16_t)value;
-    int32_t four = (int32_t)value;
-    int fits = field->item == 1 ? one == value : field->item == 2 ? two == value
-             : field->item == 4 ? four == value : 1;
-    if (!fits)
+    if (!is_in_range(field, value))
         return does_not_fit(field, "the number is too large or too small");
     put(field, (unsigned long long)value, to);
     return 0;
@@ -49,20 +70,27 @@ static int pack_signed(const slab_field *field, PyObject *number, unsigned char 
 
 /* An object's __index__ may run anything: what it was taken from is not looked at again before
  * its length has been. */
-static int pack_number(const slab_field *field, PyObject *item, unsigned char *to) {
-    int is_signed = field->code >= 'a';
-    if (PyLong_CheckExact(item))
-        return is_signed ? pack_signed(field, item, to) : pack_unsigned(field, item, to);
+static int pack_other(const slab_field *field, PyObject *item, unsigned char *to) {
     Py_INCREF(item);
     PyObject *number = PyNumber_Index(item);
     Py_DECREF(item);
     if (!number)
         return -1;
-    int failed = is_signed ? pack_signed(field, number, to) : pack_unsigned(field, number, to);
+    int failed = field->code >= 'a' ? pack_signed(field, number, to)
+                                    : pack_unsigned(field, number, to);
     Py_DECREF(number);
     return failed;
 }
 
+static inline int pack_number(const slab_field *field, PyObject *item, unsigned char *to) {
+    long long value;
+    if (!PyLong_CheckExact(item) || !is_compact(item, &value) || !is_in_range(field, value))
+        return pack_other(field, item, to);
+    put(field, (unsigned long long)value, to);
+    return 0;
+}
+
+/* ---- values */
 static int pack_bytes(const slab_field *field, PyObject *item, unsigned char *to) {
     if (!PyBytes_Check(item)) {
         PyErr_Format(PyExc_TypeError, "%s: bytes are needed, not %s", field->name,
@@ -75,8 +103,11 @@ static int pack_bytes(const slab_field *field, PyObject *item, unsigned char *to
     return 0;
 }
 
+/* Asked for its items a value may let go of itself, as of what holds it. */
 static int pack_items(const slab_field *field, PyObject *items, unsigned char *to) {
+    Py_INCREF(items);
     PyObject *all = PySequence_Tuple(items);
+    Py_DECREF(items);
     if (!all)
         return -1;
     int failed = PyTuple_GET_SIZE(all) != (Py_ssize_t)field->count;
@@ -89,29 +120,28 @@ static int pack_items(const slab_field *field, PyObject *items, unsigned char *t
     return failed ? -1 : 0;
 }
 
+int slab_pack_value(const slab_field *field, PyObject *value, unsigned char *object) {
+    if (field->code == 's')
+        return pack_bytes(field, value, object + field->offset);
+    if (field->count == 1)
+        return pack_number(field, value, object + field->offset);
+    return pack_items(field, value, object + field->offset);
+}
+
+/* ---- rows */
 static int pack_row(const slab_layout *layout, PyObject *row, unsigned char *to) {
     PyObject *values = PySequence_Fast(row, "a row is a sequence of values");
     if (!values)
         return -1;
     int failed = 0;
     for (uint32_t i = 0; !failed && i < layout->nfields; i++) {
-        const slab_field *field = &layout->fields[i];
         failed = PySequence_Fast_GET_SIZE(values) != (Py_ssize_t)layout->nfields;
-        if (failed) {
+        if (failed)
             PyErr_Format(PyExc_TypeError, "%zd values for %u fields",
                          PySequence_Fast_GET_SIZE(values), layout->nfields);
-            break;
-        }
-        PyObject *item = PySequence_Fast_GET_ITEM(values, (Py_ssize_t)i);
-        if (field->code == 's')
-            failed = pack_bytes(field, item, to + field->offset);
-        else if (field->count == 1)
-            failed = pack_number(field, item, to + field->offset);
-        else {
-            Py_INCREF(item); /* asked for its items it may change the row */
-            failed = pack_items(field, item, to + field->offset);
-            Py_DECREF(item);
-        }
+        else
+            failed = slab_pack_value(&layout->fields[i],
+                                     PySequence_Fast_GET_ITEM(values, (Py_ssize_t)i), to);
     }
     Py_DECREF(values);
     return failed ? -1 : 0;
@@ -132,12 +162,12 @@ PyObject *slab_py_pack(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_ssize_t count = PyTuple_GET_SIZE(all), size = (Py_ssize_t)layout->size;
     PyObject *packed = count > PY_SSIZE_T_MAX / size ? PyErr_NoMemory()
                                                      : PyBytes_FromStringAndSize(NULL, count * size);
-    if (packed)
-        memset(PyBytes_AS_STRING(packed), 0, (size_t)(count * size));
-    for (Py_ssize_t i = 0; packed && i < count; i++)
-        if (pack_row(layout, PyTuple_GET_ITEM(all, i),
-                     (unsigned char *)PyBytes_AS_STRING(packed) + i * size) < 0)
+    for (Py_ssize_t i = 0; packed && i < count; i++) {
+        unsigned char *to = (unsigned char *)PyBytes_AS_STRING(packed) + i * size;
+        memset(to, 0, (size_t)size);
+        if (pack_row(layout, PyTuple_GET_ITEM(all, i), to) < 0)
             Py_CLEAR(packed);
+    }
     Py_DECREF(all);
     return packed;
 }

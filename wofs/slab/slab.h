@@ -180,6 +180,7 @@ typedef struct {
     uint32_t per_run; /* slots of a run of a batch: what leaves least of a page unused */
     uint32_t grow;    /* slots of the next run that one object needs */
     slab_run **runs;
+    slab_run *recent; /* where the last object was put, or NULL */
     size_t nruns, room;
     size_t objects, freed;
     size_t free_slots;
