@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from wofs.campaign.compare import Comparison
+from wofs.campaign.fault import Fault
 from wofs.campaign.laws import OUTCOMES
 from wofs.campaign.report import BAD, Row, Summary, counted, listed, reproducing
+from wofs.campaign.results import Verdict
 from wofs.campaign.target import STATUSES, known_false
-from wofs.page import Html, box, document, heading, label, paragraph, svg, table, text
+from wofs.page import Html, box, document, heading, label, paragraph, preformatted, svg, table, text
 
 HUES = {
     **{"refused": "#00796b", "contained": "#2e8b57", "caught": "#1f6fb2", "harmless": "#8a949e"},
@@ -141,8 +143,9 @@ def _bad(summary: Summary) -> Iterator[Html]:
 
 
 def _readers(summary: Summary) -> Iterator[Html]:
-    for target, counts in summary.readers.items():
+    for target, reader in summary.readers.items():
         yield heading(f"Side by side: {target}")
+        counts = reader.counts
         statuses = [name for name in STATUSES if any(status == name for _, status in counts)]
         yield table(
             ("outcome in wofs", *statuses),
@@ -154,6 +157,21 @@ def _readers(summary: Summary) -> Iterator[Html]:
         )
         for known in known_false(target):
             yield paragraph(known, dim=True)
+        yield from _faults(reader.ended, "It did not survive", True)
+        yield from _faults(reader.accepted, "It accepts what wofs tells of", False)
+
+
+def _faults(pairs: Sequence[tuple[Fault, Verdict]], title: str, opened: bool) -> Iterator[Html]:
+    """Yield a folded list of faults with what a reader says of each."""
+    if not pairs:
+        return
+    lines = "\n".join(
+        f"{reproducing(fault)}\n    {verdict.status}: {verdict.text}"
+        for fault, verdict in pairs[:_SHOWN]
+    )
+    told = text(f"{title}: {counted(len(pairs), 'fault')}")
+    is_open = " open" if opened else ""
+    yield Html(f"<details{is_open}><summary>{told}</summary>{preformatted(lines)}</details>")
 
 
 def _changes(comparison: Comparison, before: str) -> Iterator[Html]:

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 
 from wofs.campaign.fault import Fault
 from wofs.campaign.laws import OUTCOMES
-from wofs.campaign.results import BadResults, Image, Results, Run, Stored
+from wofs.campaign.results import BadResults, Image, Results, Run, Stored, Verdict
 from wofs.corrupt.parts import Part
 from wofs.corrupt.target import RECORDS, fields_of
 
 BAD = ("broken", "silent", "missed")
 """Outcomes that are defects; a stray write into ordinary memory may be missed, though."""
+
+TOLD = ("refused", "contained", "caught")
+"""Outcomes of faults that wofs tells of."""
 
 CONTROL = "none"
 """The memory that protects nothing: what is missed there was to be missed."""
@@ -86,12 +89,25 @@ class Coverage:
 
 
 @dataclass
+class Reader:
+    """What another reader says.
+
+    `counts` are faults by the outcome in wofs and the reader's status; `ended` the faults that
+    it did not survive (crashed, hung), `accepted` those that it accepts and wofs tells of.
+    """
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ended: list[tuple[Fault, Verdict]] = field(default_factory=list)
+    accepted: list[tuple[Fault, Verdict]] = field(default_factory=list)
+
+
+@dataclass
 class Summary:
     """A campaign, added up. All counters count faults.
 
     `fields` has those of each structure by field and outcome, `laws` those that broke each,
-    `bad` the defects, `invisible` by reason those of each field, `readers` of each other reader
-    by the outcome in wofs and its verdict.
+    `bad` the defects, `invisible` by reason those of each field, `readers` what other
+    readers say.
     """
 
     path: str
@@ -101,7 +117,7 @@ class Summary:
     laws: Counter[str] = field(default_factory=Counter)
     bad: list[Stored] = field(default_factory=list)
     invisible: dict[str, Counter[str]] = field(default_factory=dict)
-    readers: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
+    readers: dict[str, Reader] = field(default_factory=dict)
 
     @property
     def structures(self) -> dict[Row, Counter[str]]:
@@ -180,5 +196,13 @@ def summary(results: Results) -> Summary:
         named = found.invisible.setdefault(stored.result.reason, Counter())
         named[name] += stored.result.count
     for target, outcome, status, count in results.verdicts():
-        found.readers.setdefault(target, Counter())[outcome, status] = count
+        found.readers.setdefault(target, Reader()).counts[outcome, status] = count
+    for stored in results.said("crashed", "hung", "accepted"):
+        told = stored.result.outcome in TOLD
+        for verdict in stored.verdicts:
+            reader, pair = found.readers[verdict.target], (stored.result.fault, verdict)
+            if verdict.status in ("crashed", "hung"):
+                reader.ended.append(pair)
+            elif verdict.status == "accepted" and told:
+                reader.accepted.append(pair)
     return found

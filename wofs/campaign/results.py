@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -277,13 +277,21 @@ class Results:
     def results(self, *outcomes: str) -> Iterator[Stored]:
         """Yield the results with these outcomes (none: all), in the order of their faults."""
         marks = ", ".join("?" * len(outcomes))
+        return self._stored(f"WHERE outcome IN ({marks})" if outcomes else "", outcomes)
+
+    def said(self, *statuses: str) -> Iterator[Stored]:
+        """Yield the results of faults of which some other reader says one of these."""
+        marks = ", ".join("?" * len(statuses))
+        where = f"WHERE fault.id IN (SELECT fault FROM verdict WHERE status IN ({marks}))"
+        return self._stored(where, statuses)
+
+    def _stored(self, where: str, values: Sequence[str]) -> Iterator[Stored]:
         verdicts = self._verdicts()
         for number, path, *row in self._ask(
             f"SELECT fault.id, path, {_FAULT}, {_RESULT} FROM result "
             "JOIN fault ON fault.id = result.fault JOIN image ON image.id = fault.image "
-            + (f"WHERE outcome IN ({marks}) " if outcomes else "")
-            + "ORDER BY fault.id",
-            *outcomes,
+            f"{where} ORDER BY fault.id",
+            *values,
         ):
             yield Stored(_result(path, row), verdicts.get(number, []))
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from wofs.campaign.compare import Change, Comparison, compare
+from wofs.campaign.fault import Fault
 from wofs.campaign.laws import OUTCOMES
 from wofs.campaign.page import page
-from wofs.campaign.report import Coverage, Row, Summary, counted, listed, reproducing, summary
-from wofs.campaign.results import Results, Stored
+from wofs.campaign.report import (
+    Coverage,
+    Reader,
+    Row,
+    Summary,
+    counted,
+    listed,
+    reproducing,
+    summary,
+)
+from wofs.campaign.results import Results, Stored, Verdict
 from wofs.campaign.target import STATUSES, known_false
 from wofs.cli.output import DONE, FAILED, Json, Output, escape
 
@@ -80,7 +90,7 @@ def _write(
     _write_counts(out, found, fields)
     _write_coverage(out, found.coverage())
     _write_invisible(out, found)
-    _write_readers(out, found)
+    _write_readers(out, found, most)
     if comparison is not None:
         _write_changes(out, comparison, most)
     _write_bad(out, found, most)
@@ -152,9 +162,10 @@ def _write_invisible(out: Output, found: Summary) -> None:
         )
 
 
-def _write_readers(out: Output, found: Summary) -> None:
+def _write_readers(out: Output, found: Summary, most: int | None) -> None:
     """Write what each other reader says, by what came of it in wofs."""
-    for target, counts in found.readers.items():
+    for target, reader in found.readers.items():
+        counts = reader.counts
         out.line("")
         out.line(f"what {escape(target)} says, by the outcome in wofs")
         statuses = [name for name in STATUSES if any(status == name for _, status in counts)]
@@ -166,6 +177,21 @@ def _write_readers(out: Output, found: Summary) -> None:
         out.table(("wofs", *statuses), rows)
         for known in known_false(target):
             out.line(f"  {known}")
+        _write_faults(out, "did not survive", reader.ended, most)
+        _write_faults(out, "accepts what wofs tells of", reader.accepted, most)
+
+
+def _write_faults(
+    out: Output, what: str, pairs: Sequence[tuple[Fault, Verdict]], most: int | None
+) -> None:
+    """Write faults with what another reader says of them."""
+    if pairs:
+        out.line(f"it {what}: {counted(len(pairs), 'fault')}")
+    for fault, verdict in pairs[:most]:
+        said = f": {verdict.text}" if verdict.text else ""
+        out.line(f"  {verdict.status}{escape(said)}")
+        out.line(f"    {reproducing(fault)}")
+    _write_rest(out, len(pairs), most)
 
 
 def _write_changes(out: Output, comparison: Comparison, most: int | None) -> None:
@@ -242,18 +268,20 @@ def _objects(found: Summary, comparison: Comparison | None) -> Iterator[Json]:
         }
     for reason, named in sorted(found.invisible.items()):
         yield {"kind": "invisible", "reason": reason, "fields": dict(named)}
-    for target, counter in found.readers.items():
-        for (outcome, status), count in sorted(counter.items()):
-            yield {
-                "kind": "reader",
-                "target": target,
-                "outcome": outcome,
-                "status": status,
-                "count": count,
-            }
+    for target, reader in found.readers.items():
+        yield from _reader(target, reader)
     yield from (_defect(stored) for stored in found.bad)
     if comparison is not None:
         yield from _compared(comparison)
+
+
+def _reader(target: str, reader: Reader) -> Iterator[Json]:
+    for (outcome, status), count in sorted(reader.counts.items()):
+        told = {"target": target, "outcome": outcome, "status": status, "count": count}
+        yield {"kind": "reader", **told}
+    for fault, verdict in (*reader.ended, *reader.accepted):
+        told = {"target": target, "status": verdict.status, "text": verdict.text}
+        yield {"kind": "verdict", **told, "fault": fault.as_json, "command": reproducing(fault)}
 
 
 def _defect(stored: Stored) -> Json:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 
@@ -59,6 +60,21 @@ def _refuse_taken(out: str, device: FileDevice, force: bool) -> None:
         raise FileExistsError(f"{out}: is no regular file, and is not replaced")
     if os.path.samestat(found, os.fstat(device.fileno())):
         raise FileExistsError(f"{out}: is the image itself (--in-place changes it)")
+
+
+@contextmanager
+def scratch(editor: Editor, device: FileDevice) -> Iterator[str]:
+    """Write the edited image to a file that is gone after the block; yield its path.
+
+    It lies in a folder of its own below TMPDIR, shares its blocks with the image where the
+    disk can, and keeps its holes. Raises `OSError`.
+    """
+    with tempfile.TemporaryDirectory(prefix="wofs-damaged-") as folder:
+        path = os.path.join(folder, "image")
+        with closing(Writer(path, create=True, durable=False)) as writer:
+            writer.copy(device)
+            _write(writer, editor)
+        yield path
 
 
 def write_in_place(editor: Editor, device: FileDevice, path: str) -> None:

@@ -18,8 +18,12 @@ Progress = Callable[[int, int], None]
 class Writer:
     """A file that is written to; the caller owns it and closes it."""
 
-    def __init__(self, path: str, create: bool) -> None:
-        """Open `path`, which must not exist with `create`; raises `OSError` of the system."""
+    def __init__(self, path: str, create: bool, durable: bool = True) -> None:
+        """Open `path`, which must not exist with `create`; raises `OSError` of the system.
+
+        One that is not `durable` is not written out when it is closed.
+        """
+        self._durable = durable
         flags = os.O_RDWR | os.O_CLOEXEC
         if create:
             flags |= os.O_CREAT | os.O_EXCL
@@ -56,7 +60,8 @@ class Writer:
 
     def close(self) -> None:
         """Write everything out."""
-        os.fsync(self._fd)
+        if self._durable:
+            os.fsync(self._fd)
         os.close(self._fd)
 
 
