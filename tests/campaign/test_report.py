@@ -51,7 +51,7 @@ SOUND = [
     Outcome(fault("inode[131]", "mtime"), "invisible", reason="a time is any time"),
     Outcome(fault("inode[132]", "mtime"), "invisible", reason="a time is any time"),
     Outcome(stray("memfd", "freeblks"), "crashed", count=900, signal=11),
-    Outcome(stray("none", "freeblks"), "missed", count=900),
+    Outcome(stray("none", "freeblks"), "missed", count=900, reason="wrong answers"),
 ]
 SILENT = Outcome(fault("inode[131]", "size", "1"), "silent", changed=("/files/one st_size",))
 BROKEN = Outcome(fault("inode[133]", "size"), "broken", laws=("hang", "memory"), error="killed")
@@ -140,6 +140,14 @@ def test_a_defect_ends_with_status_1(make: Make, bad: Outcome) -> None:
 def test_what_ordinary_memory_lets_through_is_no_defect() -> None:
     assert not is_bad(Stored(Outcome(stray("none", "longest"), "missed")))
     assert is_bad(Stored(Outcome(stray("memfd", "longest"), "missed")))
+
+
+def test_what_came_of_stray_writes_that_landed(make: Make) -> None:
+    path = make([*SOUND, Outcome(stray("none", "longest"), "missed", reason="errors")])
+    done = report(path)
+    assert "fields in none where a stray write landed, and what came of it\n" in done.output
+    assert "  wrong answers: 1\n  errors: 1\n" in done.output
+    assert done.return_value == 0
 
 
 def test_defects_come_with_laws_and_differences_the_worst_first(make: Make) -> None:

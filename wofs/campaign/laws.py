@@ -15,6 +15,7 @@ OUTCOMES = {
     "silent": "a wrong answer that neither reader nor check told of",
     "broken": "a law was broken",
     "crashed": "a stray write was stopped, and the report names the object",
+    "stopped": "a stray write was stopped before any byte changed, and survived to be counted",
     "missed": "a stray write was not stopped",
 }
 """The outcomes, the good ones first."""
@@ -26,9 +27,9 @@ class Result:
 
     `outcome` is one of OUTCOMES, `laws` names those that were broken; `error` is the one line
     that a user sees, `codes` are the check's, `changed` the first few answers that differ;
-    `reason` says why a fault cannot be seen; `millis` is wall-clock time, `peak_kib` the
-    child's largest memory, `signal` what it died of (0: nothing); `count` is how many strikes
-    it stands for: equal stray writes are one result.
+    `reason` says why a fault cannot be seen, or what came of a stray write that was missed;
+    `millis` is wall-clock time, `peak_kib` the child's largest memory, `signal` what it died of
+    (0: nothing); `count` is how many strikes it stands for: equal stray writes are one result.
     """
 
     fault: Fault

@@ -20,7 +20,7 @@ from wofs.page import Html, box, document, heading, label, paragraph, preformatt
 HUES = {
     **{"refused": "#00796b", "contained": "#2e8b57", "caught": "#1f6fb2", "harmless": "#8a949e"},
     **{"invisible": "#b7791f", "silent": "#c62828", "broken": "#7b1fa2"},
-    **{"crashed": "#00796b", "missed": "#c62828"},
+    **{"crashed": "#00796b", "stopped": "#2e8b57", "missed": "#c62828"},
 }
 _WIDTH, _LEFT, _ROW, _BAR = 960, 210, 30, 36
 _LEGEND = 24
@@ -125,6 +125,12 @@ def _invisible(summary: Summary) -> Iterator[Html]:
         yield Html(f"<details open><summary>{text(told)}</summary>{shown}</details>")
 
 
+def _missed(summary: Summary) -> Iterator[Html]:
+    for memory, reasons in summary.missed.items():
+        yield heading(f"What came of stray writes that landed, in {memory}")
+        yield table(("what", "fields"), [(why, f"{n:,}") for why, n in reasons.most_common()])
+
+
 def _bad(summary: Summary) -> Iterator[Html]:
     if summary.laws:
         yield heading("Laws that were broken")
@@ -209,6 +215,7 @@ def page(summary: Summary, comparison: Comparison | None = None, before: str = "
         _coverage(summary),
         *_fields(summary),
         *_invisible(summary),
+        *_missed(summary),
         *_readers(summary),
         heading("Images"),
         table(

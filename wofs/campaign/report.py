@@ -106,7 +106,8 @@ class Summary:
     """A campaign, added up. All counters count faults.
 
     `fields` has those of each structure by field and outcome, `laws` those that broke each,
-    `bad` the defects, `invisible` by reason those of each field, `readers` what other
+    `bad` the defects, `invisible` by reason those of each field, `missed` of each kind of
+    memory the fields where a stray write landed by what came of it, `readers` what other
     readers say.
     """
 
@@ -117,6 +118,7 @@ class Summary:
     laws: Counter[str] = field(default_factory=Counter)
     bad: list[Stored] = field(default_factory=list)
     invisible: dict[str, Counter[str]] = field(default_factory=dict)
+    missed: dict[str, Counter[str]] = field(default_factory=dict)
     readers: dict[str, Reader] = field(default_factory=dict)
 
     @property
@@ -195,6 +197,10 @@ def summary(results: Results) -> Summary:
         name = f"{fault.structure}.{plain(fault.field)}" if fault.field else fault.structure
         named = found.invisible.setdefault(stored.result.reason, Counter())
         named[name] += stored.result.count
+    for stored in results.results("missed"):
+        fault = stored.result.fault
+        if fault.field:
+            found.missed.setdefault(fault.crc, Counter())[stored.result.reason] += 1
     for target, outcome, status, count in results.verdicts():
         found.readers.setdefault(target, Reader()).counts[outcome, status] = count
     for stored in results.said("crashed", "hung", "accepted"):

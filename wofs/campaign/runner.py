@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
+from wofs.campaign import memory
 from wofs.campaign.catalog import generic
 from wofs.campaign.child import Struck, Truth, meet, run, struck_by
 from wofs.campaign.fault import Fault
@@ -32,8 +34,13 @@ def work(unit: Unit) -> list[Result]:
 
     Raises as `wofs.open` does for an image that is not sound.
     """
-    truth = truth_of(unit.path, unit.norecovery)
-    return [one(truth, fault, unit.limits) for fault in unit.faults]
+    strays = tuple(fault for fault in unit.faults if fault.klass == memory.CLASS)
+    found = memory.work(replace(unit, faults=strays))
+    if len(strays) < len(unit.faults):
+        truth = truth_of(unit.path, unit.norecovery)
+        on_disk = (fault for fault in unit.faults if fault.klass != memory.CLASS)
+        found += [one(truth, fault, unit.limits) for fault in on_disk]
+    return found
 
 
 def truth_of(path: str, norecovery: bool) -> Truth:

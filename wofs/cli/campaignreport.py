@@ -90,6 +90,7 @@ def _write(
     _write_counts(out, found, fields)
     _write_coverage(out, found.coverage())
     _write_invisible(out, found)
+    _write_missed(out, found)
     _write_readers(out, found, most)
     if comparison is not None:
         _write_changes(out, comparison, most)
@@ -160,6 +161,15 @@ def _write_invisible(out: Output, found: Summary) -> None:
         out.line(
             f"  {escape(reason)}: {counted(fields.total(), 'fault')}: {escape(listed(fields))}"
         )
+
+
+def _write_missed(out: Output, found: Summary) -> None:
+    """Write what came of the stray writes that landed."""
+    for memory, reasons in found.missed.items():
+        out.line("")
+        out.line(f"fields in {escape(memory)} where a stray write landed, and what came of it")
+        for reason, count in reasons.most_common():
+            out.line(f"  {escape(reason)}: {count:,}")
 
 
 def _write_readers(out: Output, found: Summary, most: int | None) -> None:
@@ -268,6 +278,8 @@ def _objects(found: Summary, comparison: Comparison | None) -> Iterator[Json]:
         }
     for reason, named in sorted(found.invisible.items()):
         yield {"kind": "invisible", "reason": reason, "fields": dict(named)}
+    for memory, reasons in found.missed.items():
+        yield {"kind": "missed", "memory": memory, "fields": dict(reasons)}
     for target, reader in found.readers.items():
         yield from _reader(target, reader)
     yield from (_defect(stored) for stored in found.bad)
