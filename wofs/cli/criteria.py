@@ -22,8 +22,9 @@ Given = dict[str, object]
 """Option -> its value, None where it was not given."""
 
 _UNITS = {"b": 512, "c": 1, "w": 2, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_NUMBER = re.compile(r"([+-]?)([0-9]+)([a-zA-Z]?)", re.ASCII)
-_TIME = re.compile(r"([+-]?)([0-9]+(?:\.[0-9]+)?)", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)([0-9]{1,40})([a-zA-Z]?)", re.ASCII)
+_TIME = re.compile(r"([+-]?)([0-9]{1,40}(?:\.[0-9]{1,40})?)", re.ASCII)
+_EPOCH = re.compile(r"@(-?[0-9]{1,40}(?:\.[0-9]{1,40})?)", re.ASCII)
 _PERMISSIONS = re.compile(r"([-/]?)([0-7]{1,5})", re.ASCII)
 _SECOND_NS = 10**9
 _MINUTE_NS = 60 * _SECOND_NS
@@ -152,8 +153,8 @@ def _newer_test(filesystem: Filesystem, _: str, text: str) -> Test:
 
 def _newermt_test(_: Filesystem, option: str, text: str) -> Test:
     try:
-        if text.startswith("@"):
-            than = int(Fraction(text[1:]) * _SECOND_NS)
+        if match := _EPOCH.fullmatch(text):
+            than = int(Fraction(match[1]) * _SECOND_NS)
         else:
             than = int(datetime.fromisoformat(text).timestamp()) * _SECOND_NS
     except (ValueError, OverflowError, OSError) as error:

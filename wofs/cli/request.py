@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ OPTIONS_HELP = (
     "AG N), logdev=FILE (where an external log is), slab=NAME (memory backend)."
 )
 
+_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
+
 
 @dataclass
 class OpenOptions:
@@ -49,7 +52,7 @@ def parse_options(words: tuple[str, ...]) -> OpenOptions:
         key, _, value = word.partition("=")
         if word == "norecovery":
             options.norecovery = True
-        elif key == "sb" and value.isdecimal() and value.isascii() and int(value) < 1 << 32:
+        elif key == "sb" and _NUMBER.fullmatch(value) and int(value) < 1 << 32:
             options.sb = int(value)
         elif key == "logdev" and value:
             options.logdev = value

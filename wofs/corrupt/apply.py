@@ -103,7 +103,8 @@ def undo(record: bytes, path: str) -> list[Change]:
         found = Overlay(device)
         for change in reversed(changes):
             after = bytes.fromhex(change.after)
-            if found.pread(change.byte, len(after)) != after:
+            there = change.byte + len(after) <= found.size
+            if not there or found.pread(change.byte, len(after)) != after:
                 raise NotUndone(f"{path}: byte {change.byte} is not what the record left there")
             found.put(change.byte, bytes.fromhex(change.before))
     with closing(Writer(path, create=False)) as writer:
@@ -118,7 +119,7 @@ def _changes(text: bytes) -> list[Change]:
         before, after = record["size"]
         changes = [Change(**change) for change in record["changes"]]
         sound = all(_is_change(change) for change in changes)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NotUndone("this is no record of `wofs corrupt`") from error
     if not sound:
         raise NotUndone("this is no record of `wofs corrupt`")

@@ -35,8 +35,9 @@ from wofs.xfs.mount import Mount
 
 _STEP = re.compile(
     r"""(?P<word>[a-z_][a-z0-9_]*)
-        (?:\[(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<number>0x[0-9a-f]+|\d+)(?::(?P<size>\d+))?)\])?""",
-    re.VERBOSE | re.IGNORECASE,
+        (?:\[(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<number>0x[0-9a-f]{1,16}|[0-9]{1,20})
+            (?::(?P<size>[0-9]{1,20}))?)\])?""",
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 
 RECORDS: dict[str, tuple[type[Record], ...]] = {
@@ -100,7 +101,7 @@ def parse(text: str) -> list[Step]:
             raise BadTarget(f"{text}: is not a name such as agf[2].freeblks (at {text[at:]!r})")
         key: int | str | None = None
         if match["number"] is not None:
-            key = int(match["number"], 0)
+            key = int(match["number"], 16 if match["number"][1:2] in ("x", "X") else 10)
         elif match["text"] is not None:
             key = re.sub(r"\\(.)", r"\1", match["text"])
         size = int(match["size"]) if match["size"] else None

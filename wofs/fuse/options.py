@@ -26,6 +26,7 @@ OPPOSITES = {"suid": "nosuid", "dev": "nodev", "exec": "noexec", "recovery": "no
 """Options that switch a field off."""
 
 NUMBERS = {"sb": "sb_agno", "uid": "uid", "gid": "gid", "scrub": "scrub_s"}
+_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _NUMBER_LIMIT = 1 << 32
 
 IGNORED = frozenset(
@@ -184,6 +185,6 @@ def _protection(value: str) -> str:
 
 
 def _number(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdecimal() and int(value) < _NUMBER_LIMIT - 1):
+    if not (_NUMBER.fullmatch(value) and int(value) < _NUMBER_LIMIT - 1):
         raise BadOption(f"option {name}= needs a number below 2^32 - 1, not {value!r}")
     return int(value)

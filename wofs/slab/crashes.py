@@ -19,7 +19,9 @@ CHANGED = "wofs: write-once memory is not what was published"
 _FACT = re.compile(r"^  ([a-z]+) {2,}(.*)$")
 _FRAME = re.compile(r"^    #\d+ (.*)$")
 _PYTHON = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
-_THREAD = re.compile(r"(\d+) \((.*)\) of process (\d+)$")
+_THREAD = re.compile(r"([0-9]+) \((.*)\) of process ([0-9]+)$")
+_NUMBER = re.compile(r"[0-9]{1,12}")
+"""A process or a time; the report's text may be anybody's."""
 
 
 @dataclass
@@ -50,13 +52,13 @@ class Crash:
         """The process that died, None where the report does not say."""
         found = _THREAD.search(self.facts.get("thread", ""))
         number = found[3] if found else self.facts.get("process", "")
-        return int(number) if number.isdecimal() else None
+        return int(number) if _NUMBER.fullmatch(number) else None
 
     @property
     def when(self) -> int | None:
         """Seconds since 1970, None where the report does not say."""
         text = self.facts.get("time", "")
-        return int(text) if text.isascii() and text.isdecimal() else None
+        return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def crashes(text: str) -> Iterator[Crash]:
@@ -98,7 +100,7 @@ def _of_json(line: str) -> Iterator[Crash]:
     for ending in ("", '"}', '\\"}'):
         try:
             members = json.loads(line + ending)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         text = members.pop("text", "") if isinstance(members, dict) else ""
         for crash in crashes(text if isinstance(text, str) else ""):

@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of every parser: what is fed, what may come of it, the corpus."""

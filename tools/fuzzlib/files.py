@@ -1,0 +1,292 @@
+"""Targets: inodes, their forks, and all blocks that hang on them."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from fuzzlib import ground as grounds
+from fuzzlib.ground import ground
+from fuzzlib.target import Target, attempt, boundary, hold
+from wofs.device.crc import crc32c
+from wofs.errors import NotFound, NoXattr, Where
+from wofs.fs.stat import DIR, LNK, REG
+from wofs.ondisk import attr as disk_attr
+from wofs.ondisk.btree import BmbtRecord
+from wofs.ondisk.dir import DIR_DATA, MAGIC_BLOCK
+from wofs.ondisk.inode import CORE_BYTES, FMT_EXTENTS, FMT_LOCAL
+from wofs.xfs import _decode, attr
+from wofs.xfs.dir import parse
+from wofs.xfs.geometry import in_log, ino_bounds, valid_extent
+from wofs.xfs.inode import Inode, _Decoder
+from wofs.xfs.mount import Mount
+
+IMAGE = "b1k"
+"""Has every form of fork, directory and attribute."""
+
+WHERE = Where("any.img", "any fork")
+_MEMBERS = [name for name in vars(_decode.Core) if not name.startswith("_")]
+_NAMES = (b"f", b"one", b"x" * 255, b"name-000100", b".", b"..")
+_READ_BYTES = 1 << 16
+_MOST_NAMES = 40
+
+
+# ---- an inode
+def inode(data: bytes) -> None:
+    """Decode an inode in C and in Python: what the one accepts, so must the other, alike."""
+    base = ground(IMAGE)
+    part = base.lay(base.parts["inode"], data)
+    mounted, ino = base.mounted(), part.owner
+    geo = mounted.geo
+    decoder = _Decoder(mounted, geo, mounted.inodes.inobt)
+    stored = base.device.pread(part.start, part.size)
+    sound: list[tuple[int, Inode]] = []
+    declined = _decode.inodes(
+        Inode, [(part.start, ino)], stored, geo.inodesize, geo.meta_uuid, decoder._bad_flags2,
+        crc32c, mounted.inodes.inobt.chunk, sound,
+    )  # fmt: skip
+    hold(len(declined) + len(sound) == 1, "an inode neither taken nor declined, or both")
+    slow = decoder.decode(ino, part.start, stored)
+    for _, fast in sound:
+        for name in _MEMBERS:
+            one, other = getattr(fast, name), getattr(slow, name)
+            hold(one == other, f"{name}: {one} in C, {other} in Python")
+
+
+def use(mounted: Mount, ino: int) -> None:
+    """Ask of an inode all that a reader may ask; damage must be named."""
+    found = attempt(lambda: mounted.inodes.get(ino))
+    if found is None:
+        return
+    attempt(lambda: mounted.maps.extents(found))
+    attempt(lambda: mounted.maps.extents(found, "attr"))
+    if found.type == DIR:
+        _list(mounted, found)
+    elif found.type == LNK:
+        target = attempt(lambda: mounted.links.target(found))
+        hold(target is None or (len(target) == found.size and b"\0" not in target), "a target")
+    elif found.type == REG:
+        _read(mounted, found)
+    names = attempt(lambda: mounted.attrs.names(found))
+    hold(names is None or all(b"." in name for name in names), "a name without namespace")
+    attempt(lambda: list(mounted.attrs.items(found)))
+    for name in (*(names or ())[:8], b"user.none", b"system.posix_acl_access"):
+        attempt(partial(_value, mounted, found, name))
+
+
+def _value(mounted: Mount, found: Inode, name: bytes) -> bytes:
+    try:
+        return mounted.attrs.get(found, name)
+    except NoXattr:
+        return b""
+
+
+def _read(mounted: Mount, found: Inode) -> None:
+    for start in (0, max(0, found.size - _READ_BYTES), found.size // 2):
+        data = attempt(partial(mounted.data.read, found, start, _READ_BYTES))
+        hold(data is None or len(data) == min(_READ_BYTES, found.size - start), "a short read")
+    end = 0
+    for number, (start, stop) in enumerate(attempt_all(lambda: mounted.data.segments(found))):
+        hold(end <= start < stop <= found.size, "segments in disorder")
+        end = stop
+        if number > 1000:
+            break
+
+
+def attempt_all(act: Callable[[], Iterator[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
+    """Yield what an iterator gives until damage, which must be named."""
+    source = attempt(act)
+    while source is not None:
+        item = attempt(lambda: next(source, None))
+        if item is None:
+            return
+        yield item
+
+
+def _list(mounted: Mount, found: Inode) -> None:
+    """List a directory to its end or to the damage; look names up."""
+    after, names = 0, list(_NAMES)
+    while batch := attempt(partial(mounted.dirs.batch, found, after)):
+        for cookie, ino, ftype, name in batch:
+            hold(cookie > after, "cookies in disorder")
+            hold(name and not {b"/", b"\0"} & {name[i : i + 1] for i in range(len(name))}, "a name")
+            hold(name not in (b".", b".."), "dots in a listing")
+            hold(ino and 0 <= ftype <= 8, "an entry")
+            after = cookie
+            if len(names) < _MOST_NAMES:
+                names.append(name)
+    attempt(lambda: mounted.dirs.parent(found))
+    for name in names:
+        entry = attempt(partial(_lookup, mounted, found, name))
+        hold(entry is None or entry[3] == name, "another name")
+
+
+def _lookup(mounted: Mount, found: Inode, name: bytes) -> parse.Entry | None:
+    try:
+        return mounted.dirs.lookup(found, name)
+    except NotFound:
+        return None
+
+
+def _used(kind: str, image: str = IMAGE) -> Callable[[bytes], None]:
+    """Return a target that replaces a structure and asks all of the inode it belongs to."""
+
+    def run(data: bytes) -> None:
+        base = ground(image)
+        use(base.mounted(), base.lay(base.parts[kind], data).owner)
+
+    return run
+
+
+# ---- forks by themselves
+def _inode_of(mode: int, fork: bytes, size: int, **members: int) -> Inode:
+    """Return an inode that was not read, with `fork` as its data fork."""
+    made = Inode()
+    made.raw = bytes(CORE_BYTES) + fork
+    for name in _MEMBERS:
+        if name != "raw":
+            setattr(made, name, 0)
+    made.ino, made.mode, made.size, made.format = 131, mode << 12, size, FMT_LOCAL
+    for name, value in members.items():
+        setattr(made, name, value)
+    return made
+
+
+def extents(data: bytes) -> None:
+    """Read a list of extents; what is accepted is as declared, and lawful."""
+    base = ground(IMAGE)
+    base.device.restore()
+    mounted, kept = base.mounted(), data[1 : 1 + len(data[1:]) // 16 * 16]
+    records = [BmbtRecord.decode(kept[at : at + 16]) for at in range(0, len(kept), 16)]
+    found = _inode_of(
+        (REG, DIR, LNK)[data[0] % 3 if data else 0], kept, 1, format=FMT_EXTENTS,
+        nextents=len(records), nblocks=sum(r.blockcount for r in records),
+    )  # fmt: skip
+    there = list(mounted.maps.extents(found))
+    told = [(r.startoff, r.startblock, r.blockcount, bool(r.unwritten)) for r in records]
+    hold(there == told, f"{there} instead of {told}")
+    for _, fsblock, count, _ in there:
+        hold(valid_extent(mounted.geo, fsblock, count), "an extent outside")
+        hold(not in_log(mounted.geo, fsblock, count), "an extent in the log")
+
+
+def dir_shortform(data: bytes) -> None:
+    """Read a shortform directory in C and in Python."""
+    geo = ground(IMAGE).sound.geo
+    found = _inode_of(DIR, data, len(data))
+    bounds, has_ftype = ino_bounds(geo), bool(geo.has_ftype)
+    fast = _decode.sf_entries(data, bounds, has_ftype) if len(data) >= 6 else None
+    if fast is not None:
+        slow = parse._sf_entries(geo, found, data, lambda: WHERE)
+        hold(fast == slow, f"{fast} in C, {slow} in Python")
+    parse.shortform(geo, found, lambda: WHERE)
+
+
+def dir_data(data: bytes) -> None:
+    """Read a directory's data block in C and in Python, then the whole directory."""
+    base = ground(IMAGE)
+    part = base.lay(base.parts["dirdata"], data)
+    mounted = base.mounted()
+    raw, geo = base.device.pread(part.start, part.size), mounted.geo
+    block = attempt(
+        lambda: mounted.buffers.prove(DIR_DATA, raw, part.start >> 9, "directory block")
+    )
+    end = None if block is None else attempt(lambda: parse.data_end(block, WHERE))
+    if end is not None:
+        fast = _decode.data_entries(raw, end, 0, ino_bounds(geo), bool(geo.has_ftype))
+        if fast is not None:
+            slow = parse._data_entries(geo, raw, end, 0, WHERE)
+            hold(fast == slow, f"{fast} in C, {slow} in Python")
+        hold(raw[:4] != MAGIC_BLOCK or end < len(raw), "entries beyond the tail")
+    use(mounted, part.owner)
+
+
+def attr_shortform(data: bytes) -> None:
+    """Read a shortform attribute fork."""
+    found = list(attr.shortform(data.ljust(4, b"\0"), WHERE))
+    taken = sum(len(name) + len(value) + 3 for _, name, value in found)
+    hold(taken <= len(data), "more than the fork")
+
+
+def acl(data: bytes) -> None:
+    """Translate an ACL."""
+    shown = attr.acl_to_xattr(data, WHERE)
+    hold(len(shown) == 4 + 8 * int.from_bytes(data[:4], "big"), "entries lost")
+
+
+# ---- seeds
+def _seeds(kind: str, image: str = IMAGE) -> Callable[[], Iterator[bytes]]:
+    return lambda: grounds.seeds(ground(image), ground(image).parts[kind])
+
+
+def _forks(wanted: Callable[[Inode], bytes]) -> Iterator[bytes]:
+    """Yield what `wanted` gives of all inodes, each once."""
+    base, seen = ground(IMAGE), set[bytes]()
+    for part in base.parts["inode"]:
+        fork = wanted(base.sound.inodes.get(part.owner))
+        if fork and fork not in seen and len(seen) < 100:
+            seen.add(fork)
+            yield fork
+
+
+def _extent_forks() -> Iterator[bytes]:
+    def fork(found: Inode) -> bytes:
+        held = found.dfork[: 16 * found.nextents]
+        return b"\0" + held if found.format == FMT_EXTENTS and held else b""
+
+    yield from _forks(fork)
+
+
+def _dir_forks() -> Iterator[bytes]:
+    def fork(found: Inode) -> bytes:
+        local = found.type == DIR and found.format == FMT_LOCAL
+        return found.dfork[: found.size] if local else b""
+
+    yield from _forks(fork)
+
+
+def _attr_forks() -> Iterator[bytes]:
+    yield from _forks(lambda found: found.afork if found.aformat == FMT_LOCAL else b"")
+
+
+def _acls() -> Iterator[bytes]:
+    """Yield the ACLs that the image's shortforms hold."""
+    for fork in _attr_forks():
+        for flags, name, value in attr.shortform(fork, WHERE):
+            if flags & disk_attr.ROOT and name in attr.ACL_NAMES and isinstance(value, bytes):
+                yield value
+    yield struct.pack(">IIIHH", 1, 1, 0, 7, 0)
+
+
+def word(data: bytes, chance: random.Random) -> bytes:
+    """Set an aligned word of an input to a boundary."""
+    size = chance.choice((1, 2, 4, 8))
+    at = chance.randrange(len(data) // size + 1) * size
+    return data[:at] + boundary(chance, size) + data[at + size :]
+
+
+def _block_target(name: str, kind: str, about: str) -> Target:
+    return Target(name, about, _used(kind), _seeds(kind), mutate=grounds.another_patch)
+
+
+TARGETS = (
+    Target("inode", "an inode's core, in C and in Python", inode, _seeds("inode"),
+           max_len=1024, mutate=grounds.another_patch),
+    Target("forks", "an inode with its forks, and all that is read through it", _used("inode"),
+           _seeds("inode"), max_len=1024, mutate=grounds.another_patch),
+    Target("extents", "a list of extents", extents, _extent_forks, max_len=512, mutate=word),
+    _block_target("bmbt", "bmbt", "blocks of extent btrees"),
+    Target("dir-shortform", "a directory in its inode, in C and in Python", dir_shortform,
+           _dir_forks, max_len=512, mutate=word),
+    Target("dir-data", "data blocks of directories, in C and in Python", dir_data,
+           _seeds("dirdata"), mutate=grounds.another_patch),
+    _block_target("dir-index", "dirindex", "leaf and node blocks of directories"),
+    Target("attr-shortform", "attributes in the inode", attr_shortform, _attr_forks,
+           max_len=512, mutate=word),
+    _block_target("attr-index", "attr", "leaf and node blocks of attributes"),
+    _block_target("attr-value", "value", "blocks of remote values"),
+    Target("acl", "POSIX ACLs", acl, _acls, max_len=512, mutate=word),
+    _block_target("symlink", "target", "blocks of symbolic links"),
+)  # fmt: skip
