@@ -17,21 +17,15 @@ from pathlib import Path
 
 from fuzzlib.target import boundary
 from support.images import IMAGES
-from wofs.check.trees import BNOBT, CNTBT, FINOBT, REFCOUNTBT, RMAPBT, AgTree
 from wofs.corrupt import parts
 from wofs.corrupt.parts import Part
 from wofs.corrupt.target import BLOCKS
 from wofs.device import FileDevice
 from wofs.device.crc import crc_of
 from wofs.device.overlay import Overlay
-from wofs.fs.stat import DIR
-from wofs.ondisk import features as feat
 from wofs.ondisk.ag import AGF_KIND, AGFL_KIND, AGI_KIND, Agf, Agi
-from wofs.ondisk.dir import DIR_FREE
-from wofs.ondisk.inode import FMT_LOCAL
 from wofs.ondisk.kind import Kind
 from wofs.xfs.buffer import Buffers
-from wofs.xfs.geometry import fsb_to_byte
 from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import mount_options
 from wofs.xfs.volume import Volume
@@ -39,13 +33,8 @@ from wofs.xfs.volume import Volume
 STALE, ALIEN, RAW = 0x07, 0x08, 0x10
 """Options: all bits of STALE leave the checksum, ALIEN what identifies the structure."""
 
-_TREES = {
-    "bnobt": BNOBT, "cntbt": CNTBT, "finobt": FINOBT, "rmapbt": RMAPBT, "refcountbt": REFCOUNTBT,
-}  # fmt: skip
 KINDS: dict[str, Kind] = {
     **BLOCKS,
-    **{name: tree.kind for name, tree in _TREES.items()},
-    "dirfree": DIR_FREE,
     "agf": AGF_KIND,
     "agi": AGI_KIND,
     "agfl": AGFL_KIND,
@@ -69,9 +58,7 @@ class Ground:
         """All structures by kind."""
         found: dict[str, list[Part]] = {}
         self.device.restore()
-        for part in (
-            *parts.parts_of(self.sound), *_ag_trees(self.sound), *_free_blocks(self.sound),
-        ):
+        for part in parts.parts_of(self.sound):
             found.setdefault(part.kind, []).append(part)
         return found
 
@@ -141,43 +128,6 @@ def identify(kind: Kind, raw: bytearray, before: bytes) -> None:
 def ground(name: str) -> Ground:
     """Return an image, unpacked once."""
     return Ground(name)
-
-
-def _ag_trees(sound: Mount) -> Iterator[Part]:
-    """Yield the blocks of the btrees that only a check reads."""
-    size = sound.geo.blocksize
-    for agno in range(sound.geo.agcount):
-        agf, agi = sound.agf[agno], sound.agi[agno]
-        assert agf is not None
-        assert agi is not None
-        roots = [("bnobt", agf.bno_root, agf.bno_level), ("cntbt", agf.cnt_root, agf.cnt_level)]
-        if sound.geo.ro_compat & feat.RO_COMPAT_FINOBT:
-            roots.append(("finobt", agi.free_root, agi.free_level))
-        if sound.geo.ro_compat & feat.RO_COMPAT_RMAPBT:
-            roots.append(("rmapbt", agf.rmap_root, agf.rmap_level))
-        if sound.geo.ro_compat & feat.RO_COMPAT_REFLINK:
-            roots.append(("refcountbt", agf.refcount_root, agf.refcount_level))
-        for name, root, level in roots:
-            tree = AgTree(sound, _TREES[name], agno, root, level)
-            for _ in tree._leaves():
-                pass
-            for number, agbno in enumerate(sorted(tree.blocks)):
-                start = (agno * sound.geo.agblocks + agbno) * size
-                yield Part(name, agno, number, start, size, tree.tree.kind.crc)
-
-
-def _free_blocks(sound: Mount) -> Iterator[Part]:
-    """Yield the blocks of directories' free indexes, which only a check reads."""
-    geo = sound.geo
-    for part in parts.parts_of(sound):
-        found = sound.inodes.get(part.owner) if part.kind == "inode" else None
-        if found is None or found.type != DIR or found.format == FMT_LOCAL:
-            continue
-        for fileoff, fsblock, count, _ in sound.maps.extents(found):
-            for number in range(0, count, geo.dirblk_fsbs):
-                if fileoff + number >= geo.dir_free_dablk:
-                    start = fsb_to_byte(geo, fsblock + number)
-                    yield Part("dirfree", found.ino, number, start, geo.dirblksize, DIR_FREE.crc)
 
 
 # ---- patches

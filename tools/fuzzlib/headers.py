@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fuzzlib import ground as grounds
 from fuzzlib.ground import Ground, ground
 from fuzzlib.target import Target, attempt, boundary, hold, named
-from wofs.check.ags import check_ag
+from wofs.check.ags import AgPass
 from wofs.check.findings import Report
 from wofs.check.state import State
 from wofs.corrupt.target import fields_of
@@ -73,7 +73,7 @@ def _truth(value: object) -> bool:
 def checked(mounted: Mount, agno: int) -> Report:
     """Check one AG: every btree is walked, every finding must name an object."""
     report = Report()
-    check_ag(State(mounted, report, lambda _done, _total: None), agno)
+    AgPass(State(mounted, report, lambda _done, _total: None)).work(agno)
     for finding in report.findings:
         hold(finding.object, f"names no object: {finding}")
     return report
