@@ -30,7 +30,7 @@ WHERE = Where("any.img", "any fork")
 _MEMBERS = [name for name in vars(_decode.Core) if not name.startswith("_")]
 _NAMES = (b"f", b"one", b"x" * 255, b"name-000100", b".", b"..")
 _READ_BYTES = 1 << 16
-_MOST_NAMES = 40
+_MOST_NAMES = 16
 
 
 # ---- an inode
@@ -218,7 +218,7 @@ def acl(data: bytes) -> None:
 
 # ---- seeds
 def _seeds(kind: str, image: str = IMAGE) -> Callable[[], Iterator[bytes]]:
-    return lambda: grounds.seeds(ground(image), ground(image).parts[kind])
+    return lambda: grounds.seeds(image, kind)
 
 
 def _forks(wanted: Callable[[Inode], bytes]) -> Iterator[bytes]:
@@ -268,20 +268,20 @@ def word(data: bytes, chance: random.Random) -> bytes:
 
 
 def _block_target(name: str, kind: str, about: str) -> Target:
-    return Target(name, about, _used(kind), _seeds(kind), mutate=grounds.another_patch)
+    return Target(name, about, _used(kind), _seeds(kind), mutate=grounds.patcher(IMAGE, kind))
 
 
 TARGETS = (
     Target("inode", "an inode's core, in C and in Python", inode, _seeds("inode"),
-           max_len=1024, mutate=grounds.another_patch),
+           max_len=1024, mutate=grounds.patcher(IMAGE, "inode")),
     Target("forks", "an inode with its forks, and all that is read through it", _used("inode"),
-           _seeds("inode"), max_len=1024, mutate=grounds.another_patch),
+           _seeds("inode"), max_len=1024, mutate=grounds.patcher(IMAGE, "inode")),
     Target("extents", "a list of extents", extents, _extent_forks, max_len=512, mutate=word),
     _block_target("bmbt", "bmbt", "blocks of extent btrees"),
     Target("dir-shortform", "a directory in its inode, in C and in Python", dir_shortform,
            _dir_forks, max_len=512, mutate=word),
     Target("dir-data", "data blocks of directories, in C and in Python", dir_data,
-           _seeds("dirdata"), mutate=grounds.another_patch),
+           _seeds("dirdata"), mutate=grounds.patcher(IMAGE, "dirdata")),
     _block_target("dir-index", "dirindex", "leaf and node blocks of directories"),
     Target("attr-shortform", "attributes in the inode", attr_shortform, _attr_forks,
            max_len=512, mutate=word),

@@ -11,15 +11,16 @@ from __future__ import annotations
 import random
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
 from fuzzlib.target import boundary
 from support.images import IMAGES
 from wofs.corrupt import parts
+from wofs.corrupt.inside import Spot, inside
 from wofs.corrupt.parts import Part
-from wofs.corrupt.target import BLOCKS
+from wofs.corrupt.target import BLOCKS, fields_of
 from wofs.device import FileDevice
 from wofs.device.crc import crc_of
 from wofs.device.overlay import Overlay
@@ -32,6 +33,11 @@ from wofs.xfs.volume import Volume
 
 STALE, ALIEN, RAW = 0x07, 0x08, 0x10
 """Options: all bits of STALE leave the checksum, ALIEN what identifies the structure."""
+
+PATCH_BYTES = 8
+
+Mutation = Callable[[bytes, random.Random], bytes]
+"""Makes an input of another."""
 
 KINDS: dict[str, Kind] = {
     **BLOCKS,
@@ -51,6 +57,7 @@ class Ground:
             IMAGES[name].unpack(path)
             self._file = FileDevice(path, f"{name}.img")
         self.device = Overlay(self._file)
+        self._fields: dict[Part, list[Spot]] = {}
         self.sound = mount(self.device, mount_options(norecovery=True), slab="none")
 
     @cached_property
@@ -110,6 +117,40 @@ class Ground:
         self.device.put(part.start, bytes(raw))
 
 
+    # ---- fields
+    def sound_bytes(self, part: Part) -> bytes:
+        """Return a structure as it was."""
+        return self._file.pread(part.start, part.size)
+
+    def fields(self, part: Part) -> list[Spot]:
+        """Return the fields of a structure, those of what it holds too."""
+        if part not in self._fields:
+            held = inside(part, self.sound_bytes(part), self.sound.geo)
+            spots = [spot for spot in (*fields_of(part), *held) if 0 < spot.size <= 16]
+            self._fields[part] = spots
+        return self._fields[part]
+
+    def change(self, part: Part, chance: random.Random) -> tuple[int, bytes]:
+        """Return (offset, value): a field at a boundary, off by one, or as another one is."""
+        spots, raw = self.fields(part), self.sound_bytes(part)
+        spot = chance.choice(spots)
+        old = raw[spot.offset : spot.offset + spot.size]
+        whole, high, low = int.from_bytes(old, "big"), 8 * spot.size - 1, 0
+        if spot.bits is not None:
+            high, low = spot.bits
+        most = (1 << high - low + 1) - 1
+        value, way = whole >> low & most, chance.random()
+        if way < 0.3:
+            value += chance.choice((-1, 1))
+        elif way < 0.5:
+            other = chance.choice(spots)
+            value = int.from_bytes(raw[other.offset : other.offset + other.size], "big")
+        else:
+            value = int.from_bytes(boundary(chance, spot.size), "big")
+        whole = whole & ~(most << low) | (value & most) << low
+        return spot.offset, whole.to_bytes(spot.size, "big")
+
+
 def identify(kind: Kind, raw: bytearray, before: bytes) -> None:
     """Give a block what identifies it; a magic of its kind may stay."""
     end = kind.magic + len(kind.magics[0])
@@ -135,7 +176,7 @@ def patches(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, value) of each patch of an input."""
     at = 0
     while at + 3 < len(data):
-        length = 1 + (data[at + 2] & 7)
+        length = 1 + data[at + 2] % PATCH_BYTES
         yield data[at] << 8 | data[at + 1], data[at + 3 : at + 3 + length]
         at += 3 + length
 
@@ -152,19 +193,35 @@ def another_patch(data: bytes, chance: random.Random) -> bytes:
     return data + patch(chance.randrange(room) * size, boundary(chance, size))
 
 
-def seeds(ground: Ground, choice: Sequence[Part], whole: int = 3) -> Iterator[bytes]:
-    """Yield inputs: each of `choice` as it is, some of them in whole, words changed in others."""
-    chance = random.Random(1)
-    for which in range(min(len(choice), 256)):
+def patcher(image: str, kind: str) -> Mutation:
+    """Return the mutation that appends patches, of declared fields by preference."""
+
+    def mutate(data: bytes, chance: random.Random) -> bytes:
+        data = data.ljust(2, b"\0")
+        base, choice = ground(image), ground(image).parts[kind]
+        if chance.random() < 0.2:
+            return another_patch(data, chance)
+        offset, value = base.change(choice[data[1] % len(choice)], chance)
+        return data + b"".join(
+            patch(offset + at, value[at : at + PATCH_BYTES])
+            for at in range(0, len(value), PATCH_BYTES)
+        )
+
+    return mutate
+
+
+def seeds(image: str, kind: str, whole: int = 3) -> Iterator[bytes]:
+    """Yield inputs: each structure as it is, some in whole, fields changed in others."""
+    chance, mutate = random.Random(1), patcher(image, kind)
+    base, choice = ground(image), ground(image).parts[kind]
+    count = min(len(choice), 256)
+    for which in range(count):
         yield bytes([0, which])
-    for which in chance.sample(range(min(len(choice), 256)), min(whole, len(choice))):
-        part = choice[which]
-        ground.device.restore()
-        yield bytes([RAW, which]) + ground.device.pread(part.start, part.size)
-    for _ in range(64):
-        which = chance.randrange(min(len(choice), 256))
-        yield another_patch(bytes([0, which]), chance)
-    yield another_patch(bytes([STALE, 0]), chance)
-    yield another_patch(bytes([ALIEN, 0]), chance)
+    for which in chance.sample(range(count), min(whole, count)):
+        yield bytes([RAW, which]) + base.sound_bytes(choice[which])
+    for _ in range(100):
+        yield mutate(bytes([0, chance.randrange(count)]), chance)
+    yield mutate(bytes([STALE, 0]), chance)
+    yield mutate(bytes([ALIEN, 0]), chance)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from fuzzlib import ground as grounds
 from fuzzlib.ground import Ground, ground
-from fuzzlib.target import Target, attempt, boundary, hold, named
+from fuzzlib.target import Target, attempt, hold, named
 from wofs.check.ags import AgPass
 from wofs.check.findings import Report
 from wofs.check.state import State
-from wofs.corrupt.target import fields_of
 from wofs.device import BytesDevice
 from wofs.errors import ImageError
 from wofs.ondisk.ag import Agf, Agi
@@ -39,16 +37,6 @@ def superblock(data: bytes) -> None:
     geo = as_geometry(sb)
     hold(geo.agcount * geo.agblocks >= sb.dblocks, "blocks beyond the last AG")
     area_of(device, sb)
-
-
-def _field_seeds(base: Ground, kind: str) -> Iterator[bytes]:
-    """Yield for each declared field of a structure one value at a boundary."""
-    chance = random.Random(2)
-    yield from grounds.seeds(base, base.parts[kind])
-    for spot in fields_of(base.parts[kind][0]):
-        if 0 < spot.size <= 8:
-            value = boundary(chance, spot.size)
-            yield bytes([0, 0]) + grounds.patch(spot.offset, value)
 
 
 # ---- headers of an AG
@@ -127,23 +115,22 @@ def _tree_target(image: str, kind: str, about: str) -> Target:
             _ask(mounted, agno)
         checked(mounted, agno)
 
-    def seeds() -> Iterator[bytes]:
-        yield from _field_seeds(ground(image), kind)
-
-    return Target(kind, about, run, seeds, mutate=grounds.another_patch)
+    return Target(
+        kind, about, run, lambda: grounds.seeds(image, kind), mutate=grounds.patcher(image, kind)
+    )
 
 
 def _header_target(kind: str, run: Callable[[bytes], None], about: str) -> Target:
     return Target(
-        kind, about, run, lambda: _field_seeds(ground(IMAGE), kind), max_len=1024,
-        mutate=grounds.another_patch,
+        kind, about, run, lambda: grounds.seeds(IMAGE, kind), max_len=1024,
+        mutate=grounds.patcher(IMAGE, kind),
     )  # fmt: skip
 
 
 TARGETS = (
     Target(
         "superblock", "a superblock, AG 0's or a copy", superblock,
-        lambda: _field_seeds(ground(IMAGE), "sb"), max_len=1024, mutate=grounds.another_patch,
+        lambda: grounds.seeds(IMAGE, "sb"), max_len=1024, mutate=grounds.patcher(IMAGE, "sb"),
     ),
     _header_target("agf", agf, "AGF, and the btrees it leads to"),
     _header_target("agi", agi, "AGI, and the btrees it leads to"),

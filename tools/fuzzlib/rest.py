@@ -12,7 +12,7 @@ from functools import cache, partial
 
 import wofs
 from fuzzlib.files import use
-from fuzzlib.ground import RAW, STALE, Ground, ground
+from fuzzlib.ground import PATCH_BYTES, RAW, STALE, Ground, ground
 from fuzzlib.target import Target, attempt, boundary, hold
 from wofs.check import run as checking
 from wofs.corrupt.parts import Part
@@ -53,7 +53,7 @@ def _groups(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield (structure, offset, value): a byte or two more than a patch has."""
     at = 0
     while at + 5 < len(data):
-        length = 1 + (data[at + 4] & 7)
+        length = 1 + data[at + 4] % PATCH_BYTES
         which, offset = struct.unpack_from(">HH", data, at)
         yield which, offset, data[at + 5 : at + 5 + length]
         at += 5 + length
@@ -168,18 +168,27 @@ def _check(base: Ground) -> None:
         hold(finding.object, f"names no object: {finding}")
 
 
+def _another_change(data: bytes, chance: random.Random) -> bytes:
+    """Append the change of a field, of a kind of structures first, then of one of them."""
+    data = data or b"\0"
+    base = ground(IMAGES[(data[0] >> IMAGE_SHIFT) % len(IMAGES)])
+    kind = chance.choice(sorted(base.parts))
+    part = chance.choice(base.parts[kind])
+    offset, value = base.change(part, chance)
+    value = value[: PATCH_BYTES]
+    return data + struct.pack(">HHB", base.all.index(part), offset, len(value) - 1) + value
+
+
 def _image_seeds() -> Iterator[bytes]:
     chance = random.Random(4)
     for which, name in enumerate(IMAGES):
         option = which << IMAGE_SHIFT
         yield bytes([option])
         yield bytes([option | PROTECT_ALL])
-        kinds = {part.kind: number for number, part in enumerate(ground(name).all)}
-        for number in kinds.values():
-            for protect in (0, 0, PROTECT_ALL):
-                place = chance.randrange(64) * 4
-                head = struct.pack(">BHHB", option | protect, number, place, 3)
-                yield head + boundary(chance, 4)
+        kinds = {part.kind for part in ground(name).all}
+        for _ in range(4 * len(kinds)):
+            yield _another_change(bytes([option]), chance)
+            yield _another_change(bytes([option | PROTECT_ALL]), chance)
 
 
 # ---- compressed streams
@@ -219,6 +228,6 @@ TARGETS = (
     Target("log", "records of the log, and its ends", log, _log_seeds, max_len=1024,
            mutate=_another_group),
     Target("image", "a whole image: open, walk, read, check", image, _image_seeds,
-           allowed=(ImageError, PathError), max_len=512, mutate=_another_group),
+           allowed=(ImageError, PathError), max_len=512, mutate=_another_change),
     Target("stream", "gzip, xz and zstd", stream, _stream_seeds),
 )  # fmt: skip

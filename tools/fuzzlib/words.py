@@ -6,7 +6,6 @@ import json
 import os
 import random
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -49,14 +48,16 @@ def _text(data: bytes) -> str:
 
 
 @cache
-def _folder() -> Path:
-    """Return a folder for one file at a time, gone with the process."""
-    made = tempfile.TemporaryDirectory(prefix="wofs-fuzz-")
-    _KEPT.append(made)
-    return Path(made.name)
+def _descriptor() -> int:
+    """Return a file in memory, for one content at a time."""
+    return os.memfd_create("wofs-fuzz")
 
 
-_KEPT: list[object] = []
+def _file(content: bytes) -> Path:
+    """Return the path of a file with that content; there is one at a time."""
+    os.ftruncate(_descriptor(), 0)
+    os.pwrite(_descriptor(), content, 0)
+    return Path(f"/proc/self/fd/{_descriptor()}")
 
 
 # ---- names of structures
@@ -109,9 +110,7 @@ def _options() -> Iterator[bytes]:
 # ---- reports of crashes
 def crash(data: bytes) -> None:
     """Read a file of crash reports, and show them in all ways."""
-    path = _folder() / "report"
-    path.write_bytes(data)
-    for number, found in enumerate(reports(path), 1):
+    for number, found in enumerate(reports(_file(data)), 1):
         json.dumps({"hit": found.hit, "pid": found.pid, "when": found.when, **asdict(found)})
         crash_pages.page(number, found)
         hold(found.text.endswith("\n"), "a report without an end")
@@ -140,8 +139,7 @@ _UNDO_BYTES = 4096
 
 def undo(data: bytes) -> None:
     """Undo a record on a small image: it is refused, or leaves what was there before."""
-    path = _folder() / "undo.img"
-    path.write_bytes(bytes(_UNDO_BYTES))
+    path = _file(bytes(_UNDO_BYTES))
     try:
         changes = apply.undo(data, str(path))
     except WofsError:
@@ -170,7 +168,7 @@ def _server() -> list[str]:
     """Start a server on questions; return what goes wrong in its thread."""
     wrong: list[str] = []
     threading.excepthook = lambda args: wrong.append(f"{args.exc_type.__name__}: {args.exc_value}")
-    _KEPT.append(controlling.Control(_filesystem().mount, _DEVICE))
+    controlling.Control(_filesystem().mount, _DEVICE)
     return wrong
 
 
