@@ -82,7 +82,7 @@ static const slab_layout *publish(const char *name, uint32_t size) {
     strcpy(layout->name, name);
     layout->size = size;
     layout->nfields = 1;
-    layout->fields[0] = (slab_field){.name = "data", .count = size, .item = 1, .code = 's'};
+    layout->fields[0] = (slab_field){.name = "data", .count = size, .item = 1, .end = size, .code = 's'};
     if (slab_registry_open() != SLAB_OK || slab_layout_publish(layout, bytes, &id) != SLAB_OK)
         abort();
     free(layout);

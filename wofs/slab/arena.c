@@ -67,22 +67,19 @@ static inline uint64_t with_word(uint64_t sum, uint64_t word) {
  * step maps sums one to one for a given word and words one to one for a given sum, so a change
  * within one word always shows. Four sums at once, since each step waits for the last. */
 uint64_t slab_sum(const unsigned char *bytes, size_t size) {
-    uint64_t sums[4] = {0xcbf29ce484222325ULL ^ size, 1, 2, 3}, word[4];
-    size_t at = 0;
-    for (; size - at >= sizeof word; at += sizeof word) {
-        memcpy(word, bytes + at, sizeof word);
-        for (size_t i = 0; i < 4; i++)
-            sums[i] = with_word(sums[i], word[i]);
+    uint64_t a = 0xcbf29ce484222325ULL ^ size, b = 1, c = 2, d = 3, word[4];
+    for (; size >= sizeof word; size -= sizeof word, bytes += sizeof word) {
+        memcpy(word, bytes, sizeof word);
+        a = with_word(a, word[0]);
+        b = with_word(b, word[1]);
+        c = with_word(c, word[2]);
+        d = with_word(d, word[3]);
     }
-    for (size_t i = 1; i < 4; i++)
-        sums[0] = with_word(sums[0], sums[i]);
-    for (; at < size; at += sizeof *word) {
-        size_t left = size - at;
-        word[0] = 0;
-        memcpy(word, bytes + at, left < sizeof *word ? left : sizeof *word);
-        sums[0] = with_word(sums[0], word[0]);
-    }
-    return sums[0];
+    memset(word, 0, sizeof word);
+    memcpy(word, bytes, size);
+    a = with_word(with_word(a, word[0]), word[1]);
+    b = with_word(with_word(b, word[2]), word[3]);
+    return with_word(with_word(a, b), with_word(c, d));
 }
 
 uint64_t slab_next_uid(void) {

@@ -9,14 +9,14 @@
 #include <stddef.h>
 #include <string.h>
 
-static uint64_t cookie_of(const slab_handle *handle) {
+static inline uint64_t cookie_of(const slab_handle *handle) {
     return slab_cookie(slab_registry_view()->secret, handle->uid, handle->offset);
 }
 
 /* Any one number changed changes what is mixed. The serial is multiplied, so that it and the
  * address do not cancel each other out. Does not wait for the cookie: the processor computes both
  * at once. */
-static uint64_t tag_of(const slab_handle *handle) {
+static inline uint64_t tag_of(const slab_handle *handle) {
     uint64_t numbers = handle->serial * 0x9e3779b97f4a7c15ULL ^ handle->arena;
     uint64_t place = ~slab_registry_view()->secret ^ (handle->uid << 40 ^ handle->offset);
     return slab_mixed(place ^ numbers ^ (uint64_t)(uintptr_t)handle << 8);
@@ -112,6 +112,8 @@ static inline PyObject *read_item(const unsigned char *at, char code) {
 }
 
 static PyObject *read_items(const unsigned char *at, const slab_field *field) {
+    if (field->code == 's')
+        return PyBytes_FromStringAndSize((const char *)at, field->count);
     PyObject *items = PyTuple_New((Py_ssize_t)field->count);
     for (uint32_t i = 0; items && i < field->count; i++) {
         PyObject *item = read_item(at + i * field->item, field->code);
@@ -125,18 +127,14 @@ static PyObject *read_items(const unsigned char *at, const slab_field *field) {
 }
 
 /* `field` lies in the registry, as protected as what it describes. */
-static PyObject *read_field(PyObject *self, const slab_field *field) {
+static inline PyObject *read_field(PyObject *self, const slab_field *field) {
     const slab_header *head = header_of((const slab_handle *)self);
     if (!head)
         return slab_raise(SLAB_STALE);
-    const unsigned char *object = (const unsigned char *)(head + 1);
-    if (field->offset + field->item * field->count > head->size)
+    const unsigned char *at = (const unsigned char *)(head + 1) + field->offset;
+    if (field->end > head->size)
         return slab_raise(SLAB_STALE);
-    if (field->code == 's')
-        return PyBytes_FromStringAndSize((const char *)object + field->offset, field->count);
-    if (field->count == 1)
-        return read_item(object + field->offset, field->code);
-    return read_items(object + field->offset, field);
+    return field->is_one ? read_item(at, field->code) : read_items(at, field);
 }
 
 static PyObject *handle_get(PyObject *self, void *closure) {
@@ -144,7 +142,7 @@ static PyObject *handle_get(PyObject *self, void *closure) {
 }
 
 /* ---- the attributes of a type, published like the fields: a table of their names by address, as
- * code names them, then its size, then what Python's own look-up goes by */
+ * code names them, the first one last; then its size, then what Python's own look-up goes by */
 typedef struct {
     PyObject *name; /* interned; NULL: nothing */
     const slab_field *field;
@@ -156,18 +154,20 @@ typedef struct {
     PyGetSetDef getset[];
 } face;
 
-static named *named_at(named *table, uint64_t mask, const PyObject *name) {
-    uint64_t at = (uintptr_t)name >> 4 & mask;
-    while (table[at].name && table[at].name != name)
-        at = (at + 1) & mask;
-    return &table[at];
+static inline const named *named_at(const face *shown, const PyObject *name) {
+    const named *last = (const named *)(const void *)shown - 1;
+    uint64_t at = (uintptr_t)name >> 4 & shown->mask;
+    const named *found = last - at;
+    while (found->name != name && found->name) {
+        at = (at + 1) & shown->mask;
+        found = last - at;
+    }
+    return found;
 }
 
-static const named *name_of(const PyTypeObject *type, const PyObject *name) {
-    const PyGetSetDef *getset = type->tp_getset;
-    const face *shown = (const face *)((const char *)getset - offsetof(face, getset));
-    named *table = (named *)(uintptr_t)shown - (shown->mask + 1);
-    return named_at(table, shown->mask, name);
+static inline const named *name_of(const PyTypeObject *type, const PyObject *name) {
+    const char *getset = (const char *)type->tp_getset;
+    return named_at((const face *)(const void *)(getset - offsetof(face, getset)), name);
 }
 
 const slab_field *slab_field_called(const PyTypeObject *type, PyObject *name) {
@@ -235,13 +235,13 @@ static PyMethodDef handle_methods[] = {
 /* ---- types */
 
 /* Fill in the names and attributes of a layout's fields; the names' references are kept. */
-static int fill_face(const slab_layout *layout, named *table, face *shown) {
+static int fill_face(const slab_layout *layout, face *shown) {
     for (uint32_t i = 0; i < layout->nfields; i++) {
         const slab_field *field = &layout->fields[i];
         PyObject *name = PyUnicode_InternFromString(field->name);
         if (!name)
             return -1;
-        named *entry = named_at(table, shown->mask, name);
+        named *entry = (named *)(uintptr_t)named_at(shown, name);
         if (!entry->name)
             *entry = (named){name, field};
         shown->getset[i].name = field->name;
@@ -265,7 +265,7 @@ static PyGetSetDef *publish_getset(const slab_layout *layout) {
     }
     face *shown = (face *)(void *)(made + table);
     shown->mask = entries - 1;
-    if (fill_face(layout, (named *)(void *)made, shown) == 0) {
+    if (fill_face(layout, shown) == 0) {
         slab_status status = slab_registry_append(made, bytes, &at);
         if (status != SLAB_OK)
             slab_raise(status);

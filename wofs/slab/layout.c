@@ -30,6 +30,8 @@ static int fill_field(slab_field *field, uint32_t size, PyObject *item) {
     field->offset = offset;
     field->count = count;
     field->item = bytes;
+    field->is_one = code[0] != 's' && count == 1;
+    field->end = offset + count * bytes;
     return 0;
 }
 

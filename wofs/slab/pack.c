@@ -27,34 +27,38 @@ static inline int is_compact(PyObject *number, long long *value) {
     return 1;
 }
 
-/* Whether a number is in the range of a field's items. */
-static inline int is_in_range(const slab_field *field, long long value) {
-    unsigned bits = 8 * field->item;
-    if (field->code < 'a')
-        return value >= 0 && (bits == 64 || value < 1LL << bits);
-    return bits == 64 || (value >= -(1LL << (bits - 1)) && value < 1LL << (bits - 1));
-}
-
-/* Store the low bytes of a number, as many as an item has. */
-static inline void put(const slab_field *field, unsigned long long value, unsigned char *to) {
-    uint8_t one = (uint8_t)value;
-    uint16_t two = (uint16_t)value;
-    uint32_t four = (uint32_t)value;
-    switch (field->item) {
-    case 1: memcpy(to, &one, sizeof one); break;
-    case 2: memcpy(to, &two, sizeof two); break;
-    case 4: memcpy(to, &four, sizeof four); break;
-    default: memcpy(to, &value, sizeof value);
+/* Store a number where it is in the range of an item, else return 0. */
+static inline int put(char code, long long value, unsigned char *to) {
+    switch (code) {
+#define CASE(letter, type)                  \
+    case letter: {                          \
+        type item = (type)value;            \
+        memcpy(to, &item, sizeof item);     \
+        return (long long)item == value;    \
     }
+        CASE('B', uint8_t)
+        CASE('H', uint16_t)
+        CASE('I', uint32_t)
+        CASE('b', int8_t)
+        CASE('h', int16_t)
+        CASE('i', int32_t)
+        CASE('q', int64_t)
+#undef CASE
+    case 'Q': /* a larger one comes by pack_unsigned() */
+        memcpy(to, &value, sizeof value);
+        return value >= 0;
+    }
+    return 0;
 }
 
 static int pack_unsigned(const slab_field *field, PyObject *number, unsigned char *to) {
     unsigned long long value = PyLong_AsUnsignedLongLong(number);
     if (value == (unsigned long long)-1 && PyErr_Occurred())
         return does_not_fit(field, "the number is negative or beyond 64 bits");
-    if (field->item < sizeof value && value >> (8 * field->item))
+    if (field->code == 'Q')
+        memcpy(to, &value, sizeof value);
+    else if (value > INT64_MAX || !put(field->code, (long long)value, to))
         return does_not_fit(field, "the number is too large");
-    put(field, value, to);
     return 0;
 }
 
@@ -62,15 +66,14 @@ static int pack_signed(const slab_field *field, PyObject *number, unsigned char 
     long long value = PyLong_AsLongLong(number);
     if (value == -1 && PyErr_Occurred())
         return does_not_fit(field, "the number is beyond 64 bits");
-    if (!is_in_range(field, value))
+    if (!put(field->code, value, to))
         return does_not_fit(field, "the number is too large or too small");
-    put(field, (unsigned long long)value, to);
     return 0;
 }
 
 /* An object's __index__ may run anything: what it was taken from is not looked at again before
  * its length has been. */
-static int pack_other(const slab_field *field, PyObject *item, unsigned char *to) {
+static int pack_any(const slab_field *field, PyObject *item, unsigned char *to) {
     Py_INCREF(item);
     PyObject *number = PyNumber_Index(item);
     Py_DECREF(item);
@@ -84,10 +87,9 @@ static int pack_other(const slab_field *field, PyObject *item, unsigned char *to
 
 static inline int pack_number(const slab_field *field, PyObject *item, unsigned char *to) {
     long long value;
-    if (!PyLong_CheckExact(item) || !is_compact(item, &value) || !is_in_range(field, value))
-        return pack_other(field, item, to);
-    put(field, (unsigned long long)value, to);
-    return 0;
+    if (PyLong_CheckExact(item) && is_compact(item, &value) && put(field->code, value, to))
+        return 0;
+    return pack_any(field, item, to);
 }
 
 /* ---- values */
@@ -120,12 +122,16 @@ static int pack_items(const slab_field *field, PyObject *items, unsigned char *t
     return failed ? -1 : 0;
 }
 
-int slab_pack_value(const slab_field *field, PyObject *value, unsigned char *object) {
+static inline int pack_value(const slab_field *field, PyObject *value, unsigned char *object) {
     if (field->code == 's')
         return pack_bytes(field, value, object + field->offset);
     if (field->count == 1)
         return pack_number(field, value, object + field->offset);
     return pack_items(field, value, object + field->offset);
+}
+
+int slab_pack_value(const slab_field *field, PyObject *value, unsigned char *object) {
+    return pack_value(field, value, object);
 }
 
 /* ---- rows */
@@ -140,8 +146,8 @@ static int pack_row(const slab_layout *layout, PyObject *row, unsigned char *to)
             PyErr_Format(PyExc_TypeError, "%zd values for %u fields",
                          PySequence_Fast_GET_SIZE(values), layout->nfields);
         else
-            failed = slab_pack_value(&layout->fields[i],
-                                     PySequence_Fast_GET_ITEM(values, (Py_ssize_t)i), to);
+            failed = pack_value(&layout->fields[i], PySequence_Fast_GET_ITEM(values, (Py_ssize_t)i),
+                                to);
     }
     Py_DECREF(values);
     return failed ? -1 : 0;

@@ -64,7 +64,7 @@ static size_t end_of(const slab_entry *entry, size_t unit) {
 static const slab_field *field_at(const slab_layout *layout, size_t byte) {
     for (uint32_t i = 0; i < layout->nfields; i++) {
         const slab_field *field = &layout->fields[i];
-        if (byte >= field->offset && byte < field->offset + field->item * field->count)
+        if (byte >= field->offset && byte < field->end)
             return field;
     }
     return NULL;

@@ -94,7 +94,9 @@ typedef struct {
     uint32_t offset; /* bytes from the object's start */
     uint32_t count;  /* items, or bytes for code 's' */
     uint32_t item;   /* bytes of an item */
+    uint32_t end;    /* bytes from the object's start to behind it */
     char code;       /* struct's letter */
+    char is_one;     /* number, not several or bytes */
 } slab_field;
 
 /* The layout of one record type; never freed. */
