@@ -293,3 +293,14 @@ def test_a_child_is_not_led_to_a_store_of_its_parent_that_came_later() -> None:
 def test_a_batch_that_the_system_does_not_take_back_is_gone_all_the_same() -> None:
     done = run(NO_MAPPINGS_LEFT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_at_the_very_end_is_found() -> None:
+    store = Store.create(SLOT_BYTES, "memfd", "metadata", KINDS)
+    batch = store.raw.batch(SLOT_BYTES - 32)
+    rows = [(1, 0, bytes(SLOT_BYTES - 64)), (2, 0, b"")]
+    places = batch.put(0, rows)
+    assert places == [0, SLOT_BYTES - 32]
+    assert [
+        store.raw.read(place, 0, a, 0) for place, (a, *_) in zip(places, rows, strict=True)
+    ] == [data for *_, data in rows]

@@ -280,7 +280,7 @@ const slab_kept *slab_store_find(const slab_store *store, uint64_t place, uint32
     size_t start, end;
     const slab_entry *entry = &slab_registry_view()->arenas[store->entry % SLAB_MAX_ARENAS];
     if (!store->uid || entry->uid != store->uid || place % ALIGNMENT ||
-        place >= entry->size - sizeof(slab_kept))
+        place > entry->size - sizeof(slab_kept))
         return NULL;
     if (!batch_at(store, (size_t)place, &start, &end) || end > entry->size ||
         place + sizeof(slab_kept) > end || !is_kept(entry, (size_t)place, end))
