@@ -59,6 +59,17 @@ def test_names_are_known_by_what_they_say(arena: Arena) -> None:
     assert [getattr(sample, name) for name in FIELDS] == [VALUES[name] for name in FIELDS]
 
 
+def test_a_name_need_not_be_ascii(arena: Arena) -> None:
+    layout = _slab.layout("t", 8, (("größe", "Q", 0, 1),), "tests.t")
+    number = arena._raw.cache(layout[0])
+    fill = arena._raw.filler(number, *layout)
+    assert fill("t", größe=1).größe == 1  # type: ignore[attr-defined]
+    assert fill("t", **{"".join(list("größe")): 2}).größe == 2  # type: ignore[attr-defined]
+    for wrong in ("gr\udcf6ße", "grö", "größer"):
+        with pytest.raises(SlabError):
+            fill("t", **{wrong: 1})
+
+
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [

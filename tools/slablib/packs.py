@@ -71,9 +71,9 @@ def filled(layout: Layout, pairs: Iterable[tuple[tuple[str, str, int, int], obje
             data[offset : offset + len(value)] = value
             continue
         items = value.items if isinstance(value, Turncoat) else value
-        if not isinstance(items, (tuple, list)):
+        if isinstance(items, (int, Index)):
             items = (items,)
-        numbers = [odd.value(item) for item in items]
+        numbers = [odd.value(item) for item in items]  # type: ignore[attr-defined]
         try:
             struct.pack_into(f"={count}{code}", data, offset, *numbers)
         except struct.error as error:

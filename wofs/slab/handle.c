@@ -175,8 +175,12 @@ const slab_field *slab_field_called(const PyTypeObject *type, PyObject *name) {
     if (found->name)
         return found->field;
     /* Not the name that code has, but it may say the same. */
-    for (const PyGetSetDef *getset = type->tp_getset; getset->name; getset++)
-        if (PyUnicode_CompareWithASCIIString(name, getset->name) == 0)
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &length);
+    if (!text)
+        PyErr_Clear(); /* half a surrogate pair: nobody's name */
+    for (const PyGetSetDef *getset = type->tp_getset; text && getset->name; getset++)
+        if (strlen(getset->name) == (size_t)length && strcmp(text, getset->name) == 0)
             return getset->closure;
     return NULL;
 }
