@@ -15,7 +15,7 @@ from pathlib import Path
 from imagelib import manifest
 from imagelib.catalog import PARTS, RECIPES, Recipe
 from imagelib.dirty import work_and_crash
-from imagelib.kernel import UUID, dig_holes, geometry, make_filesystem, mounted, run
+from imagelib.kernel import UUID, add_features, dig_holes, geometry, make_filesystem, mounted, run
 from imagelib.populate import Site
 
 _GROWN_MIB = 37
@@ -63,6 +63,8 @@ def _make(recipe: Recipe, image: Path, log: Path | None) -> list[str]:
     options = [*recipe.options.split(), "-m", "uuid=" + UUID.format(RECIPES.index(recipe))]
     external = ["-l", f"logdev={log},size={recipe.log_mib}m"] if log else []
     make_filesystem(image, recipe.size_mib, [*options, *external])
+    if recipe.incompat:
+        add_features(image, recipe.incompat)
     return options + (["-l", f"logdev=FILE,size={recipe.log_mib}m"] if log else [])
 
 
@@ -137,6 +139,7 @@ def _write_recipe(recipe: Recipe, image: Path, options: list[str]) -> Path:
         "expected": recipe.expected,
         "ending": recipe.ending,
         "mkfs": options,
+        **({"incompat": recipe.incompat} if recipe.incompat else {}),
         "parts": list(recipe.parts),
         "bytes": image.stat().st_size,
         "sha256": digest,

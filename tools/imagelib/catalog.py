@@ -50,7 +50,8 @@ class Recipe:
     `ending` is how its life ends: "clean", "dirty" (crashed with a full log), "new-uuid",
     "grown", "upgraded" (features added when there were files already) or "unmounted" (the
     kernel never sees it). `expected` is what a reader must do:
-    "mountable", "dirty" or "refuse".
+    "mountable", "dirty" or "refuse". `incompat` are features that the kernel knows and mkfs.xfs
+    does not, set before the kernel sees it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Recipe:
     ending: str = "clean"
     expected: str = "mountable"
     log_mib: int = 0
+    incompat: int = 0
 
 
 # An image's place here is in its UUID: new ones come last.
@@ -117,4 +119,12 @@ RECIPES = (
     ),
     Recipe("n64k-node", "a node index of 64 KiB blocks", 64, "-n size=65536", ("node_directory",)),
     Recipe("ag300", "300 allocation groups", 4800, "-b size=1024 -d agcount=300", ("files",)),
+    Recipe(
+        "parent",
+        "parent pointers, among other attributes too",
+        64,
+        "-d agcount=2 -l size=20m",
+        (*FEW, "attributes"),
+        incompat=1 << 7,
+    ),
 )

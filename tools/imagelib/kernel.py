@@ -51,6 +51,15 @@ def make_filesystem(image: Path, size_mib: int, options: Sequence[str]) -> None:
     run("mkfs.xfs", "--unsupported", "-q", "-f", *options, image)
 
 
+def add_features(image: Path, incompat: int) -> None:
+    """Set incompatible features in every superblock; those of xfsprogs may not know them."""
+    shown = run("xfs_db", "-r", "-c", "sb 0", "-c", "print agcount features_incompat", image)
+    agcount, features = (int(line.split()[-1], 0) for line in shown.splitlines())
+    for agno in range(agcount):
+        change = f"write -d features_incompat {features | incompat:#x}"
+        run("xfs_db", "-x", "-c", f"sb {agno}", "-c", change, image)
+
+
 @contextmanager
 def loop_device(image: Path) -> Iterator[str]:
     """Attach `image` to a loop device for the time of the block."""

@@ -11,7 +11,7 @@ from typing import cast
 
 from wofs.check.owners import OWN_AG, OWN_COW, OWN_FREE, OWN_FS, OWN_INOBT, OWN_INODES, OWN_REFC
 from wofs.check.state import Common, Inventory, State
-from wofs.check.trees import BNOBT, CNTBT, FINOBT, REFCOUNTBT, AgTree
+from wofs.check.trees import BNOBT, CNTBT, FINOBT, REFCOUNTBT, AgTree, key_text
 from wofs.errors import ImageError
 from wofs.ondisk import features as feat
 from wofs.ondisk.ag import AGFL_HEADER_BYTES, Agf, Agfl, Agi
@@ -79,7 +79,7 @@ class AgPass:
                 (table.startino, table.holemask, table.free), columns, strict=True
             ):
                 column.frombytes(words)
-            self.state.inodes[unit] = Inventory(table)
+            self.state.inodes[unit] = Inventory(table, self.state.with_parents)
         if shares is not None:
             self.state.shares[unit] = shares
         if owners:
@@ -204,6 +204,11 @@ class _Space(_Ag):
             self.broken("rmapbt-damaged", error)
             return None
         self.state.rmaps.add(self.agno)
+        for block, number, found, wanted in walk.wrong_high_keys():
+            self.state.report.add(
+                "rmapbt-high-key", f"{walk.name} block", f"high key {number}", agno=self.agno,
+                expected=key_text(wanted), found=key_text(found), offset=block.daddr << 9,
+            )  # fmt: skip
         blocks = self.own_blocks(walk, OWN_AG)
         self.differs("agf-btreeblks", "agf", "rmap_blocks", blocks, self.agf.rmap_blocks, 1)
         return blocks
@@ -269,7 +274,7 @@ class _Chunks(_Ag):
         except ImageError as error:
             self.broken("inobt-damaged", error)
             return
-        self.state.inodes[self.agno] = Inventory(table)
+        self.state.inodes[self.agno] = Inventory(table, self.state.with_parents)
         blocks = self.own_blocks(walk, OWN_INOBT)
         if self.features & feat.RO_COMPAT_INOBTCOUNT:
             self.differs("agi-iblocks", "agi", "iblocks", blocks, agi.iblocks, 2)

@@ -34,6 +34,8 @@ _BESTS_AT = 48
 
 
 _FOUND = tuple[Common, tuple[bytes, bytes, bytes, bytes, bytes]]
+_REST = list[tuple[bytes, bytes] | None]
+_U64 = (1 << 64) - 1
 
 
 class FolderPass:
@@ -50,6 +52,9 @@ class FolderPass:
     def begin(self) -> None:
         """Forget what was found before."""
         self.state.take()
+        for inventory in self.state.inodes:
+            if inventory is not None:
+                inventory.parents = array("Q", bytes(8 * len(inventory.parents)))
 
     def work(self, unit: Piece) -> None:
         """Check the directories of a piece."""
@@ -80,18 +85,21 @@ class FolderPass:
         for column, more in zip(self._columns, words, strict=True):
             column.frombytes(more)
 
-    def take_rest(self) -> list[bytes | None]:
-        """Take out how many names of each inode were met."""
-        return [None if i is None else i.names.tobytes() for i in self.state.inodes]
+    def take_rest(self) -> _REST:
+        """Take out how many names of each inode were met, and the sums of parents."""
+        return [
+            None if i is None else (i.names.tobytes(), i.parents.tobytes())
+            for i in self.state.inodes
+        ]
 
     def add_rest(self, found: object) -> None:
         """Add the names that another process met."""
-        for inventory, words in zip(
-            self.state.inodes, cast("list[bytes | None]", found), strict=True
-        ):
-            if inventory is not None and words is not None:
-                met = array("I", words)
-                inventory.names = array("I", map(add, inventory.names, met))
+        for inventory, words in zip(self.state.inodes, cast(_REST, found), strict=True):
+            if inventory is None or words is None:
+                continue
+            inventory.names = array("I", map(add, inventory.names, array("I", words[0])))
+            sums = zip(inventory.parents, array("Q", words[1]), strict=True)
+            inventory.parents = array("Q", (a + b & _U64 for a, b in sums))
 
 
 class _Directory:
@@ -181,6 +189,7 @@ class _Directory:
             entries = entries[2:]
         log, mask, agno = state.mount.geo.agino_log, state.mount.geo.agino_mask, -1
         start = base = 0
+        with_parents = state.with_parents
         names, types = array("I"), bytearray()
         for _, ino, ftype, name in entries:
             bit = (ino & mask) - start
@@ -194,6 +203,8 @@ class _Directory:
                 start = (ino & mask) - bit
                 names, types, base = inventory.names, inventory.type, slot - bit
             names[base + bit] += 1
+            if with_parents:
+                state.count_parent(ino, self.inode.ino, self.inode.gen, name, 1)
             kind = types[base + bit]
             if kind == _TYPE_OF[ftype] and kind != TYPE_DIR:
                 continue

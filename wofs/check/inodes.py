@@ -10,6 +10,7 @@ import struct
 from array import array
 from typing import cast
 
+from wofs.check.attrs import check_attrs
 from wofs.check.owners import ATTR, BMBT, UNWRITTEN
 from wofs.check.state import DAMAGED, Common, Inventory, State
 from wofs.check.work import Piece, slots
@@ -17,7 +18,6 @@ from wofs.device.crc import crc_of
 from wofs.errors import ImageError, Unsupported
 from wofs.ondisk import inode as disk
 from wofs.ondisk.ag import AGI_UNLINKED_BUCKETS, NULLAGINO
-from wofs.ondisk.attr import INCOMPLETE
 from wofs.xfs.bmap import Fork
 from wofs.xfs.btree import BMBT as BMBT_TREE
 from wofs.xfs.btree import leaves
@@ -38,7 +38,7 @@ _NEXT_UNLINKED = struct.Struct(">I").unpack_from
 _RECORD = struct.Struct(">QQ").unpack_from
 _COUNT_BITS, _LOW_BLOCK_BITS = 21, 43
 
-_FOUND = tuple[Common, bytes, bytes]
+_FOUND = tuple[Common, bytes, bytes, bytes]
 
 
 class InodePass:
@@ -82,17 +82,19 @@ class InodePass:
         assert inventory is not None
         first, end = slots(unit)
         types, links = inventory.type[first:end], inventory.links[first:end]
-        return self.state.take(), bytes(types), links.tobytes()
+        parents = inventory.parents[first:end].tobytes()
+        return self.state.take(), bytes(types), links.tobytes(), parents
 
     def add(self, unit: Piece, found: object) -> None:
         """Add what another process found of a piece."""
-        common, types, links = cast(_FOUND, found)
+        common, types, links, parents = cast(_FOUND, found)
         self.state.add(common)
         inventory = self.state.inodes[unit[0]]
         assert inventory is not None
         first, end = slots(unit)
         inventory.type[first:end] = types
         inventory.links[first:end] = array("I", links)
+        inventory.parents[first:end] = array("Q", parents)
 
     def take_rest(self) -> None:
         """There is nothing more."""
@@ -189,17 +191,7 @@ def _check_attr_fork(state: State, inode: Inode) -> None:
     """Check the attribute fork of an inode, names and values."""
     local = inode.aformat == disk.FMT_LOCAL
     if local or not inode.anextents or _own(state, inode, "attr"):
-        try:
-            for _ in state.mount.attrs.items(inode):
-                pass
-            for flags, name, _ in state.mount.attrs.stored(inode):
-                if flags & INCOMPLETE:
-                    state.report.add(
-                        "attr-incomplete", f"inode {inode.ino}", f"attribute {name!r} flags",
-                        expected="not incomplete", found=f"{flags:#x}", ino=inode.ino,
-                    )  # fmt: skip
-        except ImageError as error:
-            state.report.error("attr-damaged", error, ino=inode.ino)
+        check_attrs(state, inode)
 
 
 def _own(state: State, inode: Inode, fork: Fork) -> bool:

@@ -38,6 +38,8 @@ def check_links(state: State) -> None:
     for agno, inventory in enumerate(state.inodes):
         if inventory is not None:
             judge.check(agno, inventory)
+        if inventory is not None and inventory.parents:
+            judge.check_parents(agno, inventory)
     judge.finish()
 
 
@@ -170,6 +172,17 @@ class _Judge:
         else:
             self._add("inode-nlink", ino, "nlink", names, links)
 
+    def check_parents(self, agno: int, inventory: Inventory) -> None:
+        """Hold the parent pointers of an AG's inodes to the entries that lead to them."""
+        high = agno << self.state.mount.geo.agino_log
+        for slot, (kind, rest) in enumerate(zip(inventory.type, inventory.parents, strict=True)):
+            if rest and kind != DAMAGED:
+                ino = high | inventory.agino(slot)
+                if self.names_lost:
+                    self.left += 1
+                else:
+                    self._add("parent-differs", ino, None, "one of each name that leads here", None)
+
     def _add(
         self, problem: str, ino: int, field: str | None, expected: object, found: object
     ) -> None:
@@ -182,7 +195,9 @@ class _Judge:
         """Say how many could not be judged."""
         if self.left:
             self.state.report.add(
-                "links-not-judged", "image", found=f"{self.left} inodes with fewer names than links"
+                "links-not-judged",
+                "image",
+                found=f"{self.left} inodes whose names are not all known",
             )
 
 

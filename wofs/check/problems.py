@@ -2,7 +2,8 @@
 
 A code never changes its meaning and is never used again. Codes go by structure: WX01
 superblocks and log, WX02 headers and btrees of AGs, WX03 directories, WX04 inodes and forks,
-WX05 attributes and symlinks, WX06 who owns which block. Modelled on e2fsck's `problem.c`.
+WX05 attributes and symlinks, WX06 who owns which block, WX07 files of
+quota and of realtime space. Modelled on e2fsck's `problem.c`.
 """
 
 from __future__ import annotations
@@ -168,6 +169,10 @@ _ROWS = (
      "The refcountbt counts each block that two or more extents share, just as often as they do.",
      "scrub/refcount.c: xchk_refcountbt_xref_rmap; repair/rmap.c: check_refcounts",
      "A block is freed or overwritten while another file still has it."),
+    ("WX0230", "rmapbt-high-key", ERROR, "a key of an owner tree does not span what lies below",
+     "The high key of a child is the greatest last block, owner and offset of all records below.",
+     "xfs_btree.c: xfs_btree_get_node_keys; scrub/btree.c: xchk_btree_block_check_keys",
+     "Sharers of a block are overlooked: freeing it destroys data of another file."),
     ("WX0301", "dir-damaged", ERROR, "a directory is damaged",
      "Blocks with magic, CRC, owner and address; entries fill them, with names and inode "
      "numbers that can be, '.' and '..' first.",
@@ -260,6 +265,22 @@ _ROWS = (
      "No attribute is marked incomplete after a clean unmount.",
      "xfs_attr.c: xfs_attr_leaf_addname; repair/attr_repair.c",
      "The attribute is hidden."),
+    ("WX0504", "attr-freemap", ERROR, "an attribute leaf's record of free space is wrong",
+     "The three pieces of free space lie in the block at multiples of 4, beyond the entries, and "
+     "overlap neither each other nor names and values.",
+     "xfs_attr_leaf.c: xfs_attr3_leaf_verify; scrub/attr.c: xchk_xattr_check_freemap",
+     "Attributes read as before, or the kernel refuses the block; setting one may overwrite "
+     "another."),
+    ("WX0510", "parent-damaged", ERROR, "a parent pointer is damaged",
+     "A parent pointer has the name of an entry, 12 bytes of value (a directory's inode number "
+     "and generation), and the hash of both.",
+     "xfs_parent.c: xfs_parent_namecheck, xfs_parent_valuecheck, xfs_parent_hashval",
+     "Names cannot be found from the inode; repair by them would go wrong."),
+    ("WX0511", "parent-differs", ERROR, "parent pointers and names differ",
+     "An inode has one parent pointer for each entry that leads to it: with that entry's name, its "
+     "directory and the directory's generation.",
+     "scrub/parent.c: xchk_parent_pptr; scrub/dir.c: xchk_dir_parent_pointer",
+     "Names read as before; repair by parent pointers would restore other ones."),
     ("WX0601", "block-owned-twice", ERROR, "blocks have two owners",
      "Every block has one owner; only data of reflinked files is shared.",
      "repair/scan.c, repair/dinode.c: process_bmbt_reclist_int",
@@ -272,6 +293,25 @@ _ROWS = (
      "Blocks are accounted for only when every owner could be read.",
      "wofs: check/owners.py",
      "Other faults of that kind may be there too: repair a copy and check again."),
+    ("WX0701", "quota-damaged", ERROR, "a record of a quota file is damaged",
+     "Each record of a quota file's blocks carries DQ, version 1, the kind of its file, its own "
+     "id, uuid and CRC; above a soft limit its timer runs.",
+     "xfs_dquot_buf.c: xfs_dquot_verify, xfs_dqblk_verify",
+     "Files read as before; mounting with quota fails or counts anew."),
+    ("WX0710", "rt-damaged", ERROR, "realtime metadata has another size than the realtime device",
+     "rbmblocks and rextslog are those of rextents; bitmap and summary are as long as these say, "
+     "and no bit beyond the last extent is set.",
+     "xfs_sb.c: xfs_validate_sb_common; scrub/rtbitmap.c: xchk_rtbitmap; scrub/rtsummary.c",
+     "Nothing mounts, or files on the realtime device cannot grow."),
+    ("WX0711", "rt-frextents", ERROR, "the number of free realtime extents is wrong",
+     "After a clean unmount frextents is the number of bits set in the realtime bitmap.",
+     "scrub/fscounters.c: xchk_fscount_count_frextents",
+     "Space on the realtime device is counted wrongly."),
+    ("WX0712", "rt-summary-differs", ERROR, "the realtime summary is not that of the bitmap",
+     "The summary counts, by block of the bitmap and by power of two of their length, the runs of "
+     "free extents that start there.",
+     "scrub/rtsummary.c: xchk_rtsum_compute; xfs_rtbitmap.c: xfs_rtmodify_summary",
+     "Free realtime space is not found, or the kernel shuts down."),
 )  # fmt: skip
 
 PROBLEMS = {row[1]: Problem(*row) for row in _ROWS}

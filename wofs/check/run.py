@@ -14,6 +14,8 @@ from wofs.check.dirs import FolderPass
 from wofs.check.findings import Report
 from wofs.check.inodes import InodePass, check_unlinked
 from wofs.check.links import check_links, name_findings
+from wofs.check.quota import check_quota
+from wofs.check.realtime import check_realtime
 from wofs.check.state import State, Tell
 from wofs.check.supers import (
     check_copies,
@@ -75,6 +77,8 @@ def check(
         check_headers(state)
         own_log(state)
         _check_all(state, max(1, jobs))
+        check_quota(state)
+        check_realtime(state, clean and not agno)
         if clean and not agno:
             check_counters(state)
         name_findings(state)

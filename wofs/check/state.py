@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from wofs.check.findings import Report, Rows
 from wofs.check.owners import Columns, Spans
 from wofs.check.trees import RMAPBT, AgTree
+from wofs.ondisk import features as feat
 from wofs.units import SECTOR_BYTES
 from wofs.xfs.geometry import INODES_PER_CHUNK, agb_to_daddr, ino_to_byte
 from wofs.xfs.inobt import ChunkTable, present
@@ -21,13 +22,15 @@ Tell = Callable[[int, int], None]
 class Inventory:
     """The inodes of one AG in columns, 64 to a chunk: what they say and what was found."""
 
-    __slots__ = ("links", "names", "table", "type")
+    __slots__ = ("links", "names", "parents", "table", "type")
 
-    def __init__(self, table: ChunkTable) -> None:
+    def __init__(self, table: ChunkTable, with_parents: bool) -> None:
         slots = len(table) * INODES_PER_CHUNK
         self.table = table
         self.links = array("I", bytes(4 * slots))
         self.names = array("I", bytes(4 * slots))
+        self.parents = array("Q", bytes(8 * slots if with_parents else 0))
+        """Sums over entries and parent pointers (`attrs.py`), empty without that feature."""
         self.type = bytearray(slots)
 
     def slot(self, agino: int) -> int:
@@ -50,6 +53,8 @@ class Inventory:
             yield slot, self.agino(slot)
             slot = self.type.find(kind, slot + 1, end)
 
+
+_U64 = (1 << 64) - 1
 
 DAMAGED = 0xFF
 """The type of an inode in use that could not be decoded."""
@@ -105,6 +110,7 @@ class State:
         self.rmaps: set[int] = set()
         self.shares: dict[int, list[tuple[int, int, int]]] = {}
         self.done = self.total = 0
+        self.with_parents = bool(geo.incompat & feat.INCOMPAT_PARENT)
         self._agino_log, self._agino_mask = geo.agino_log, geo.agino_mask
         self._agblklog, self._ag_mask = geo.agblklog, geo.ag_mask
 
@@ -155,6 +161,13 @@ class State:
             return 0
         inventory.names[slot] += 1
         return inventory.type[slot]
+
+    def count_parent(self, ino: int, parent: int, generation: int, name: bytes, sign: int) -> None:
+        """Add an entry that leads to an inode to its sum (`sign` 1), or take one away (-1)."""
+        inventory, slot = self.find(ino)
+        if inventory is not None and slot >= 0 and inventory.parents:
+            number = sign * hash((parent, generation, name))
+            inventory.parents[slot] = inventory.parents[slot] + number & _U64
 
     def inode_offset(self, ino: int) -> int:
         """Return the byte of the image at which an inode lies."""

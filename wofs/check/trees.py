@@ -11,12 +11,12 @@ import sys
 from array import array
 from collections.abc import Iterator
 
-from wofs.check.owners import ATTR, BMBT, OFFSET_MASK, OWN_COW, Span
+from wofs.check.owners import ATTR, BMBT, OFFSET_MASK, OWN_COW, Span, owner_name
 from wofs.errors import BadField
 from wofs.ondisk import btree as disk
 from wofs.xfs.btree import Tree, leaves
 from wofs.xfs.buffer import Block
-from wofs.xfs.geometry import ag_length
+from wofs.xfs.geometry import ag_length, agb_to_daddr
 from wofs.xfs.volume import Volume
 
 _COW_START = 1 << 31
@@ -47,6 +47,24 @@ def _owner_record(data: bytes, at: int) -> int:
     return int(start) << 128 | int(owner) << 64 | int(offset) & (ATTR | BMBT | OFFSET_MASK)
 
 
+_KEY_MASK = ATTR | BMBT | OFFSET_MASK
+_KEY_BYTES = 20
+
+
+def _high_key(start: int, count: int, owner: int, offset: int) -> int:
+    """Return the key of a record's last block (`xfs_rmapbt_init_high_key_from_rec`)."""
+    last = count - 1
+    if owner < OWN_COW and not offset & BMBT:
+        offset = (offset & OFFSET_MASK) + last | offset & (ATTR | BMBT)
+    return start + last << 128 | owner << 64 | offset & _KEY_MASK
+
+
+def key_text(key: int) -> str:
+    """Return a key of an owner tree in words."""
+    owner, offset = key >> 64 & (1 << 64) - 1, key & (1 << 64) - 1
+    return f"block {key >> 128} of {owner_name(owner, offset)} at {offset & OFFSET_MASK}"
+
+
 BNOBT = Tree(disk.BNOBT, 56, 8, 4, 8, key_at=_start, record_at=_start)
 CNTBT = Tree(disk.CNTBT, 56, 8, 4, 8, key_at=_length_start, record_at=_length_start)
 FINOBT = Tree(disk.FINOBT, 56, 4, 4, 16)
@@ -64,6 +82,7 @@ class AgTree:
         self.name = f"ag {agno} / {tree.kind.name.removesuffix(' block')}"
         self.blocks: set[int] = set()
         self._root, self._height = root, height
+        self._highs: dict[int, int] = {}
         self._first = vol.geo.ag_header_blocks
         self._end = ag_length(vol.geo, agno)
 
@@ -110,6 +129,7 @@ class AgTree:
         """Yield the records of an rmapbt. Raises BadField."""
         last = -1
         for block, numrecs in self._leaves():
+            high = 0
             for number in range(numrecs):
                 start, count, owner, offset = _RMAP.unpack_from(block.data, 56 + 24 * number)
                 if not 0 < count <= self._end - start:
@@ -121,7 +141,38 @@ class AgTree:
                 if owner >= OWN_COW and offset:
                     raise self._bad(block, number, "offset 0 of what is no file", f"{offset:#x}")
                 last = key
+                high = max(high, _high_key(start, count, owner, offset))
                 yield start, count, owner, offset
+            self._highs[block.daddr] = high
+
+    def wrong_high_keys(self) -> Iterator[tuple[Block, int, int, int]]:
+        """Yield (block, number, high key, what it must be) after all `owners` were seen.
+
+        A high key is the greatest among all that lies below (`xfs_btree.c:
+        xfs_btree_get_node_keys`).
+        """
+        vol, tree = self.vol, self.tree
+        most = tree.maxrecs(vol.geo.blocksize, 1)
+        todo = [(self._root, self._height - 1, False)]
+        while todo:
+            agbno, level, below_done = todo.pop()
+            if not level:
+                continue
+            daddr = agb_to_daddr(vol.geo, self.agno, agbno)
+            block = vol.buffers.load(tree.kind, daddr, self.name, self.agno)
+            count = disk.SHORT_LINK(block.data, 0)[1]
+            children = struct.unpack_from(f">{count}I", block.data, 56 + 2 * _KEY_BYTES * most)
+            if not below_done:
+                todo.append((agbno, level, True))
+                todo += [(child, level - 1, False) for child in children]
+                continue
+            highs = [self._highs[agb_to_daddr(vol.geo, self.agno, child)] for child in children]
+            for number, high in enumerate(highs):
+                at = 56 + _KEY_BYTES * (2 * number + 1)
+                found = _owner_key(block.data, at)
+                if found != high:
+                    yield block, number, found, high
+            self._highs[daddr] = max(highs)
 
     def shares(self) -> Iterator[tuple[int, int, int, bool]]:
         """Yield (start, blocks, count, copy-on-write reserve) of a refcountbt's records."""

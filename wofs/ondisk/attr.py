@@ -3,6 +3,8 @@
 Source: `xfs_da_format.h: struct xfs_attr3_leaf_hdr, xfs_attr_leaf_entry, xfs_attr3_rmt_hdr`.
 """
 
+import struct
+
 from wofs.ondisk.kind import Kind
 from wofs.record import Record, record, u8, u16, u32
 
@@ -28,6 +30,11 @@ class AttrLeafHeader(Record):
     usedbytes = u16(58, "bytes of names and values")
     firstused = u16(60, "first byte of names and values; 0 means 65536")
     holes = u8(62, "free space is not in one piece")
+
+
+FREEMAP = struct.Struct(">HHHHHH")
+FREEMAP_OFFSET = 64
+"""Three pairs (first byte, bytes) of a leaf's free space, at most; 0 bytes: none."""
 
 
 @record("attribute entry", size=8, source="xfs_da_format.h: struct xfs_attr_leaf_entry")

@@ -133,8 +133,12 @@ class Attributes:
         if inode.aformat == FMT_LOCAL:
             yield from shortform(inode.afork, self._where(inode))
             return
-        for leaf in index.all_leaves(self._loader(inode), 0):
+        for leaf in self.leaves(inode):
             yield from leaf_entries(leaf)
+
+    def leaves(self, inode: Inode) -> Iterator[IndexBlock]:
+        """Yield the leaves of an attribute fork that has blocks."""
+        return index.all_leaves(self._loader(inode), 0)
 
     def _candidates(self, inode: Inode, name: bytes) -> Iterator[Attr]:
         """Yield the attributes whose hash is that of `name` (all of a shortform)."""

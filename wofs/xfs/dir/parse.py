@@ -34,6 +34,9 @@ DOT_COOKIE = (DATA_HEADER_BYTES >> 3) + 1
 DOTDOT_COOKIE = DOT_COOKIE + 2
 """Where '.' and '..' lie in a directory's first block, and no other entry in any form."""
 
+DOT_NAMES = (b".", b"..")
+"""Names of entries that stand at the start only."""
+
 _HEAD = struct.Struct(">QB").unpack_from
 _U16 = struct.Struct(">H").unpack_from
 _U32 = struct.Struct(">I").unpack_from
