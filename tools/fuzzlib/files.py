@@ -6,29 +6,35 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice, zip_longest
+from typing import TypeVar
 
 from fuzzlib import ground as grounds
-from fuzzlib.ground import ground
-from fuzzlib.target import Target, attempt, boundary, hold
+from fuzzlib.ground import KEPT, Ground, ground
+from fuzzlib.target import Broken, Target, attempt, boundary, hold, named
 from wofs.device.crc import crc32c
-from wofs.errors import NotFound, NoXattr, Where
+from wofs.errors import ImageError, NotFound, NoXattr, Where
 from wofs.fs.stat import DIR, LNK, REG
 from wofs.ondisk import attr as disk_attr
 from wofs.ondisk.btree import BmbtRecord
 from wofs.ondisk.dir import DIR_DATA, MAGIC_BLOCK
 from wofs.ondisk.inode import CORE_BYTES, FMT_EXTENTS, FMT_LOCAL
 from wofs.xfs import _decode, attr
+from wofs.xfs.bmap import Fork
 from wofs.xfs.dir import parse
 from wofs.xfs.geometry import in_log, ino_bounds, valid_extent
 from wofs.xfs.inode import Inode, _Decoder
+from wofs.xfs.kept import Protecting
 from wofs.xfs.mount import Mount
 
 IMAGE = "b1k"
 """Has every form of fork, directory and attribute."""
 
+T = TypeVar("T")
 WHERE = Where("any.img", "any fork")
 _MEMBERS = [name for name in vars(_decode.Core) if not name.startswith("_")]
 _NAMES = (b"f", b"one", b"x" * 255, b"name-000100", b".", b"..")
+_FORKS: tuple[Fork, Fork] = ("data", "attr")
 _READ_BYTES = 1 << 16
 _MOST_NAMES = 16
 
@@ -55,25 +61,80 @@ def inode(data: bytes) -> None:
             hold(one == other, f"{name}: {one} in C, {other} in Python")
 
 
-def use(mounted: Mount, ino: int) -> None:
-    """Ask of an inode all that a reader may ask; damage must be named."""
-    found = attempt(lambda: mounted.inodes.get(ino))
-    if found is None:
-        return
-    attempt(lambda: mounted.maps.extents(found))
-    attempt(lambda: mounted.maps.extents(found, "attr"))
-    if found.type == DIR:
-        _list(mounted, found)
-    elif found.type == LNK:
-        target = attempt(lambda: mounted.links.target(found))
-        hold(target is None or (len(target) == found.size and b"\0" not in target), "a target")
-    elif found.type == REG:
-        _read(mounted, found)
-    names = attempt(lambda: mounted.attrs.names(found))
-    hold(names is None or all(b"." in name for name in names), "a name without namespace")
-    attempt(lambda: list(mounted.attrs.items(found)))
-    for name in (*(names or ())[:8], b"user.none", b"system.posix_acl_access"):
-        attempt(partial(_value, mounted, found, name))
+class _Asking:
+    """Asks of one inode all that a reader may ask; `told` are the answers, damage as its text."""
+
+    def __init__(self, mounted: Mount, ino: int) -> None:
+        self.mounted = mounted
+        self.told: list[object] = []
+        found = self.ask(lambda: mounted.inodes.get(ino))
+        if found is None:
+            return
+        self.told[-1] = found.raw
+        for fork in _FORKS:
+            self.ask(lambda fork=fork: list(mounted.maps.extents(found, fork)))  # type: ignore[misc]
+        if found.type == DIR:
+            self._list(found)
+        elif found.type == LNK:
+            target = self.ask(lambda: mounted.links.target(found))
+            whole = target is None or (len(target) == found.size and b"\0" not in target)
+            hold(whole, "a target")
+        elif found.type == REG:
+            self._read(found)
+        self._attributes(found)
+
+    def ask(self, act: Callable[[], T]) -> T | None:
+        """Return an answer, None for damage, which must be named; both are told."""
+        try:
+            answer = act()
+        except ImageError as error:
+            named(error)
+            self.told.append(str(error))
+            return None
+        self.told.append(answer)
+        return answer
+
+    def _attributes(self, found: Inode) -> None:
+        attrs = self.mounted.attrs
+        names = self.ask(lambda: attrs.names(found))
+        hold(names is None or all(b"." in name for name in names), "a name without namespace")
+        self.ask(lambda: list(attrs.items(found)))
+        for name in (*(names or ())[:8], b"user.none", b"system.posix_acl_access"):
+            self.ask(partial(_value, self.mounted, found, name))
+
+    def _read(self, found: Inode) -> None:
+        for start in (0, max(0, found.size - _READ_BYTES), found.size // 2):
+            data = self.ask(partial(self.mounted.data.read, found, start, _READ_BYTES))
+            whole = data is None or len(data) == min(_READ_BYTES, found.size - start)
+            hold(whole, "a short read")
+        end = 0
+        for start, stop in self.ask(partial(_segments, self.mounted, found)) or ():
+            hold(end <= start < stop <= found.size, "segments in disorder")
+            end = stop
+
+    def _list(self, found: Inode) -> None:
+        """List a directory to its end or to the damage; look names up."""
+        dirs, after, names = self.mounted.dirs, 0, list(_NAMES)
+        while batch := attempt(partial(dirs.batch, found, after)):
+            self.told += batch
+            for cookie, ino, ftype, name in batch:
+                hold(cookie > after, "cookies in disorder")
+                hold(name not in (b"", b".", b".."), "an odd name in a listing")
+                hold(b"/" not in name and b"\0" not in name, "an impossible name")
+                hold(ino and 0 <= ftype <= 8, "an impossible entry")
+                after = cookie
+                if len(names) < _MOST_NAMES:
+                    names.append(name)
+        self.ask(partial(dirs.batch, found, 1 << 40))
+        self.ask(partial(dirs.parent, found))
+        for name in names:
+            entry = self.ask(partial(_lookup, self.mounted, found, name))
+            hold(entry is None or entry[3] == name, "another name")
+
+
+def use(mounted: Mount, ino: int) -> list[object]:
+    """Ask of an inode all that a reader may ask, and return the answers."""
+    return _Asking(mounted, ino).told
 
 
 def _value(mounted: Mount, found: Inode, name: bytes) -> bytes:
@@ -83,44 +144,8 @@ def _value(mounted: Mount, found: Inode, name: bytes) -> bytes:
         return b""
 
 
-def _read(mounted: Mount, found: Inode) -> None:
-    for start in (0, max(0, found.size - _READ_BYTES), found.size // 2):
-        data = attempt(partial(mounted.data.read, found, start, _READ_BYTES))
-        hold(data is None or len(data) == min(_READ_BYTES, found.size - start), "a short read")
-    end = 0
-    for number, (start, stop) in enumerate(attempt_all(lambda: mounted.data.segments(found))):
-        hold(end <= start < stop <= found.size, "segments in disorder")
-        end = stop
-        if number > 1000:
-            break
-
-
-def attempt_all(act: Callable[[], Iterator[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
-    """Yield what an iterator gives until damage, which must be named."""
-    source = attempt(act)
-    while source is not None:
-        item = attempt(lambda: next(source, None))
-        if item is None:
-            return
-        yield item
-
-
-def _list(mounted: Mount, found: Inode) -> None:
-    """List a directory to its end or to the damage; look names up."""
-    after, names = 0, list(_NAMES)
-    while batch := attempt(partial(mounted.dirs.batch, found, after)):
-        for cookie, ino, ftype, name in batch:
-            hold(cookie > after, "cookies in disorder")
-            hold(name and not {b"/", b"\0"} & {name[i : i + 1] for i in range(len(name))}, "a name")
-            hold(name not in (b".", b".."), "dots in a listing")
-            hold(ino and 0 <= ftype <= 8, "an entry")
-            after = cookie
-            if len(names) < _MOST_NAMES:
-                names.append(name)
-    attempt(lambda: mounted.dirs.parent(found))
-    for name in names:
-        entry = attempt(partial(_lookup, mounted, found, name))
-        hold(entry is None or entry[3] == name, "another name")
+def _segments(mounted: Mount, found: Inode) -> list[tuple[int, int]]:
+    return list(islice(mounted.data.segments(found), 1000))
 
 
 def _lookup(mounted: Mount, found: Inode, name: bytes) -> parse.Entry | None:
@@ -130,14 +155,24 @@ def _lookup(mounted: Mount, found: Inode, name: bytes) -> parse.Entry | None:
         return None
 
 
+def replaced(base: Ground, kind: str, data: bytes) -> None:
+    """Replace a structure, and ask all of the inode it belongs to; by option in two ways.
+
+    What is kept in write-once memory must give the answers that ordinary caches give.
+    """
+    part = base.lay(base.parts[kind], data)
+    told = use(base.mounted(), part.owner)
+    if data and data[0] & KEPT:
+        keeper = Protecting("none")
+        again = use(base.mounted(keeper=keeper), part.owner)
+        keeper.close()
+        if told != again:
+            pairs = zip_longest(told, again)
+            raise Broken(next(f"{a!r}, kept: {b!r}" for a, b in pairs if a != b))
+
+
 def _used(kind: str, image: str = IMAGE) -> Callable[[bytes], None]:
-    """Return a target that replaces a structure and asks all of the inode it belongs to."""
-
-    def run(data: bytes) -> None:
-        base = ground(image)
-        use(base.mounted(), base.lay(base.parts[kind], data).owner)
-
-    return run
+    return lambda data: replaced(ground(image), kind, data)
 
 
 # ---- forks by themselves
@@ -200,7 +235,7 @@ def dir_data(data: bytes) -> None:
             slow = parse._data_entries(geo, raw, end, 0, WHERE)
             hold(fast == slow, f"{fast} in C, {slow} in Python")
         hold(raw[:4] != MAGIC_BLOCK or end < len(raw), "entries beyond the tail")
-    use(mounted, part.owner)
+    replaced(base, "dirdata", data)
 
 
 def attr_shortform(data: bytes) -> None:

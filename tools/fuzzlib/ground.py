@@ -26,13 +26,15 @@ from wofs.device.crc import crc_of
 from wofs.device.overlay import Overlay
 from wofs.ondisk.ag import AGF_KIND, AGFL_KIND, AGI_KIND, Agf, Agi
 from wofs.ondisk.kind import Kind
-from wofs.xfs.buffer import Buffers
+from wofs.xfs.buffer import buffers_by
+from wofs.xfs.kept import Keeper
 from wofs.xfs.mount import Mount, mount
 from wofs.xfs.options import mount_options
 from wofs.xfs.volume import Volume
 
-STALE, ALIEN, RAW = 0x07, 0x08, 0x10
-"""Options: all bits of STALE leave the checksum, ALIEN what identifies the structure."""
+STALE, ALIEN, RAW, KEPT = 0x07, 0x08, 0x10, 0x20
+"""Options: all bits of STALE leave the checksum, ALIEN what identifies the structure; RAW gives
+its bytes in whole; KEPT asks again of what write-once memory holds."""
 
 PATCH_BYTES = 8
 
@@ -74,15 +76,22 @@ class Ground:
         """All structures."""
         return [part for kind in sorted(self.parts) for part in self.parts[kind]]
 
-    def mounted(self, agf: Agf | None = None, agi: Agi | None = None, agno: int = 0) -> Mount:
+    def mounted(
+        self,
+        agf: Agf | None = None,
+        agi: Agi | None = None,
+        agno: int = 0,
+        keeper: Keeper | None = None,
+    ) -> Mount:
         """Return the mount with empty caches; a header that is given takes that AG's place."""
         sound = self.sound
+        keeper = keeper or sound.keeper
         agfs, agis = list(sound.agf), list(sound.agi)
         agfs[agno], agis[agno] = agf or agfs[agno], agi or agis[agno]
         return Mount(
             Volume(
-                self.device, Buffers(self.device, sound.geo), sound.arena, sound.sb, sound.geo,
-                sound.log, sound.options, agfs, agis, sound.agfl, sound.keeper,
+                self.device, buffers_by(keeper, self.device, sound.geo), sound.arena, sound.sb,
+                sound.geo, sound.log, sound.options, agfs, agis, sound.agfl, keeper,
             )
         )  # fmt: skip
 
@@ -94,7 +103,8 @@ class Ground:
         before = self.device.pread(part.start, part.size)
         after = bytearray(before)
         if option & RAW:
-            after[: len(data) - 2] = data[2 : 2 + part.size]
+            raw = data[2 : 2 + part.size]
+            after[: len(raw)] = raw
         else:
             for offset, value in patches(data[2:]):
                 at = offset % part.size
@@ -220,7 +230,7 @@ def seeds(image: str, kind: str, whole: int = 3) -> Iterator[bytes]:
     for which in chance.sample(range(count), min(whole, count)):
         yield bytes([RAW, which]) + base.sound_bytes(choice[which])
     for _ in range(100):
-        yield mutate(bytes([0, chance.randrange(count)]), chance)
+        yield mutate(bytes([chance.choice((0, KEPT)), chance.randrange(count)]), chance)
     yield mutate(bytes([STALE, 0]), chance)
     yield mutate(bytes([ALIEN, 0]), chance)
 
