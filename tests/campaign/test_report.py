@@ -198,6 +198,32 @@ def test_readers_stand_side_by_side_with_outcomes(make: Make) -> None:
     assert "Known to be silent in it" in done.output
 
 
+def test_what_readers_and_wofs_see_differently_is_listed(make: Make) -> None:
+    path = make([*SOUND, BROKEN])
+    statuses = ["crashed", "accepted", "hung", "refused", "accepted", "accepted", "refused"]
+    with Results(path, create=True) as results:
+        results.add_verdicts(
+            (outcome.fault, Verdict("mine", status, f"said {number}", 1))
+            for number, (outcome, status) in enumerate(zip(SOUND, statuses, strict=False))
+        )
+    out = report(path).output
+    said = [line for line in out.splitlines() if "it " in line or "said" in line][-9:]
+    assert said[:8] == [
+        "it did not survive: 2 faults",
+        "  crashed: said 0",
+        "  hung: said 2",
+        "it alone tells of: 2 faults",
+        "  refused: said 3",
+        "  refused: said 6",
+        "it accepts, and wofs tells of: 1 fault",
+        "  accepted: said 1",
+    ]
+    objects = [json.loads(line) for line in report("--json", path).output.splitlines()]
+    assert [one["text"] for one in objects if one["kind"] == "verdict"] == [
+        "said 0", "said 2", "said 3", "said 6", "said 1",
+    ]  # fmt: skip
+
+
 # ---- two runs
 def test_two_runs_are_compared_new_defects_first(make: Make) -> None:
     moved, mended, gone, worse = (fault("agi[0]", "count", str(number)) for number in range(4))

@@ -163,8 +163,8 @@ def _readers(summary: Summary) -> Iterator[Html]:
         )
         for known in known_false(target):
             yield paragraph(known, dim=True)
-        yield from _faults(reader.ended, "It did not survive", True)
-        yield from _faults(reader.accepted, "It accepts what wofs tells of", False)
+        for what, pairs in reader.lists.items():
+            yield from _faults(pairs, what.capitalize(), pairs is reader.ended)
 
 
 def _faults(pairs: Sequence[tuple[Fault, Verdict]], title: str, opened: bool) -> Iterator[Html]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from wofs.campaign.fault import Fault
 from wofs.campaign.laws import OUTCOMES
 from wofs.campaign.results import BadResults, Image, Results, Run, Stored, Verdict
+from wofs.campaign.target import ENDED, STATUSES
 from wofs.corrupt.parts import Part
 from wofs.corrupt.target import RECORDS, fields_of
 
@@ -93,12 +94,23 @@ class Reader:
     """What another reader says.
 
     `counts` are faults by the outcome in wofs and the reader's status; `ended` the faults that
-    it did not survive (crashed, hung), `accepted` those that it accepts and wofs tells of.
+    it did not survive (crashed, hung), `accepted` those that it accepts and wofs tells of,
+    `refused` those that it alone tells of.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     ended: list[tuple[Fault, Verdict]] = field(default_factory=list)
     accepted: list[tuple[Fault, Verdict]] = field(default_factory=list)
+    refused: list[tuple[Fault, Verdict]] = field(default_factory=list)
+
+    @property
+    def lists(self) -> dict[str, list[tuple[Fault, Verdict]]]:
+        """What there is to see one by one, by what it says."""
+        return {
+            "it did not survive": self.ended,
+            "it alone tells of": self.refused,
+            "it accepts, and wofs tells of": self.accepted,
+        }
 
 
 @dataclass
@@ -203,12 +215,14 @@ def summary(results: Results) -> Summary:
             found.missed.setdefault(fault.crc, Counter())[stored.result.reason] += 1
     for target, outcome, status, count in results.verdicts():
         found.readers.setdefault(target, Reader()).counts[outcome, status] = count
-    for stored in results.said("crashed", "hung", "accepted"):
+    for stored in results.said(*STATUSES):
         told = stored.result.outcome in TOLD
         for verdict in stored.verdicts:
             reader, pair = found.readers[verdict.target], (stored.result.fault, verdict)
-            if verdict.status in ("crashed", "hung"):
+            if verdict.status in ENDED:
                 reader.ended.append(pair)
             elif verdict.status == "accepted" and told:
                 reader.accepted.append(pair)
+            elif verdict.status == "refused" and not told:
+                reader.refused.append(pair)
     return found

@@ -38,11 +38,14 @@ STATUSES = {
 }
 """What another reader says of a damaged copy."""
 
+ENDED = ("crashed", "hung")
+"""Those that no reader should come to."""
+
 PATIENCE_S = 60.0
 """How long a reader may take."""
 
 REPAIR = "kernel-repair"
-_REPAIR_IDLE = r"Phase \d|\s+- |No modify flag"
+_REPAIR_IDLE = r"Phase \d|\s+- |No modify flag|Cannot get host filesystem|Repair may fail"
 _COMMAND = "command:"
 _IMAGE = "{image}"
 _MOST_BYTES = 1 << 16

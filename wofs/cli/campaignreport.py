@@ -88,7 +88,7 @@ def _write(
     out.line(f"{escape(found.path)}: {faults} in {images}")
     out.line("")
     _write_counts(out, found, fields)
-    _write_coverage(out, found.coverage())
+    _write_coverage(out, found.coverage(), most)
     _write_invisible(out, found)
     _write_missed(out, found)
     _write_readers(out, found, most)
@@ -130,7 +130,7 @@ def _named(row: Row, name: str) -> str:
     return str(Row(row.backend, label))
 
 
-def _write_coverage(out: Output, covered: dict[str, Coverage]) -> None:
+def _write_coverage(out: Output, covered: dict[str, Coverage], most: int | None) -> None:
     """Write how many fields of each structure were struck, and with what outcomes."""
     if not covered:
         return
@@ -149,7 +149,10 @@ def _write_coverage(out: Output, covered: dict[str, Coverage]) -> None:
     out.table(("structure", "fields", "struck", *names), rows)
     for kind, one in covered.items():
         if one.never:
-            out.line(f"  never struck in {escape(kind)}: {', '.join(one.never)}")
+            shown = ", ".join(one.never[:most])
+            more = len(one.never) - most if most else 0
+            rest = f" and {more} more (-a: all)" if more > 0 else ""
+            out.line(f"  never struck in {escape(kind)}: {shown}{rest}")
 
 
 def _write_invisible(out: Output, found: Summary) -> None:
@@ -187,8 +190,8 @@ def _write_readers(out: Output, found: Summary, most: int | None) -> None:
         out.table(("wofs", *statuses), rows)
         for known in known_false(target):
             out.line(f"  {known}")
-        _write_faults(out, "did not survive", reader.ended, most)
-        _write_faults(out, "accepts what wofs tells of", reader.accepted, most)
+        for what, pairs in reader.lists.items():
+            _write_faults(out, what, pairs, most)
 
 
 def _write_faults(
@@ -196,7 +199,7 @@ def _write_faults(
 ) -> None:
     """Write faults with what another reader says of them."""
     if pairs:
-        out.line(f"it {what}: {counted(len(pairs), 'fault')}")
+        out.line(f"{what}: {counted(len(pairs), 'fault')}")
     for fault, verdict in pairs[:most]:
         said = f": {verdict.text}" if verdict.text else ""
         out.line(f"  {verdict.status}{escape(said)}")
@@ -291,7 +294,7 @@ def _reader(target: str, reader: Reader) -> Iterator[Json]:
     for (outcome, status), count in sorted(reader.counts.items()):
         told = {"target": target, "outcome": outcome, "status": status, "count": count}
         yield {"kind": "reader", **told}
-    for fault, verdict in (*reader.ended, *reader.accepted):
+    for fault, verdict in (pair for pairs in reader.lists.values() for pair in pairs):
         told = {"target": target, "status": verdict.status, "text": verdict.text}
         yield {"kind": "verdict", **told, "fault": fault.as_json, "command": reproducing(fault)}
 
