@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -16,15 +17,14 @@ from pathlib import Path
 import click
 
 import wofs
-from fuzzlib.ground import ground
+from fuzzlib.ground import Mutation, ground
 from fuzzlib.target import Target, hold
 from wofs.cli import crash as crash_pages
 from wofs.cli.criteria import criteria
 from wofs.cli.pattern import Pattern
 from wofs.cli.request import parse_options
 from wofs.corrupt import apply
-from wofs.corrupt.edit import Editor
-from wofs.corrupt.target import Locator
+from wofs.corrupt.damage import Damage, Request
 from wofs.device.overlay import Overlay
 from wofs.errors import ImageError, PathError, WofsError
 from wofs.fs import Filesystem
@@ -61,17 +61,23 @@ def _file(content: bytes) -> Path:
 
 
 # ---- names of structures
+_MOST_FLIPS = 100
+
+
 def name(data: bytes) -> None:
-    """Find what NAME=VALUE speaks of, and set it."""
-    ground(IMAGE).device.restore()
-    text, _, value = _text(data).rpartition("=")
-    filesystem = _filesystem()
-    spot = Locator(filesystem).spot(text)
-    editor = Editor(filesystem.mount.device, True)
-    editor.log_by(filesystem.mount.sb)
-    editor.set(spot, value)
-    hold(editor.changes, "nothing was set")
-    hold(spot.part.size >= spot.offset + spot.size, "a field beyond its structure")
+    """Do what the arguments of `wofs corrupt IMAGE OUT` ask for, one a line."""
+    base, filesystem = ground(IMAGE), _filesystem()
+    base.device.restore()
+    request = Request.of([*_text(data).split("\n"), "--crc", "fix"])
+    if (request.flip or 0) > _MOST_FLIPS:
+        return
+    with Damage(base.sound.device, request, filesystem) as damage:
+        damage.do()
+        hold(damage.editor.image.size <= base.device.size, "a larger image")
+        for change in damage.editor.changes:
+            hold(len(change.before) == len(change.after), "another length")
+            hold(0 <= change.byte < base.device.size, "a change beyond the image")
+        apply.flat(damage.editor.changes)
 
 
 def _names() -> Iterator[bytes]:
@@ -83,6 +89,9 @@ def _names() -> Iterator[bytes]:
         b'inode["/"].dirdata[0].owner=1', b'inode["/"].entry["files"].name="abc"',
         b"inode[131].attr[0].entry[0].hashval=1", b"inode[131].bmbt[0].level=2",
         b'sb[0].fname="label"', b"inode[131].target[0].offset=1", b"inode[131].value[0].bytes=1",
+        b"--swap\nagf[0]\nagf[1]", b"--duplicate\nagi[0]\nagi[1]", b"--shift\nagf[0]\n-8",
+        b"--zero\ninode[131]", b"--tear\ninobt[0].block[0]\n1", b"--flip\n3\n--in\nagf",
+        b"--truncate\n4096", b"--seed\n7\n--flip\n1\n--within\nagf[1]",
     )  # fmt: skip
 
 
@@ -162,6 +171,35 @@ def _records() -> Iterator[bytes]:
     yield json.dumps({**record, "size": [1, 2], "changes": [change]}).encode()
 
 
+_ODD: tuple[object, ...] = (
+    -1, 0, 8, 4095, 4096, 1 << 63, 1 << 70, True, None, 1.5, "", "0", "00", "0000", "zz", [], {},
+    [1], "\ud800",
+)  # fmt: skip
+
+
+def _another_record(data: bytes, chance: random.Random) -> bytes:
+    """Put an odd value somewhere into JSON, or repeat an item; cut what is no JSON otherwise."""
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        return _another_word(_records)(data, chance)
+    places: list[tuple[dict[str, object] | list[object], object]] = []
+    todo = [record] if isinstance(record, dict | list) else []
+    while todo:
+        found = todo.pop()
+        keys = list(found) if isinstance(found, dict) else range(len(found))
+        places += [(found, key) for key in keys]
+        todo += [found[key] for key in keys if isinstance(found[key], dict | list)]
+    if not places:
+        return next(_records())
+    inside, key = chance.choice(places)
+    if isinstance(inside, list) and chance.random() < 0.3:
+        inside.append(copy.deepcopy(chance.choice(inside)))
+    else:
+        inside[key] = chance.choice(_ODD)  # type: ignore[index, call-overload]
+    return json.dumps(record).encode()
+
+
 # ---- questions to a live mount
 @cache
 def _server() -> list[str]:
@@ -235,7 +273,7 @@ def _finds() -> Iterator[bytes]:
     yield bytes([7]) + b"@1700000000.5"
 
 
-def _another_word(words: Callable[[], Iterator[bytes]]) -> Callable[[bytes, random.Random], bytes]:
+def _another_word(words: Callable[[], Iterator[bytes]]) -> Mutation:
     """Return a mutation that puts a piece of a seed into an input."""
 
     def mutate(data: bytes, chance: random.Random) -> bytes:
@@ -250,16 +288,17 @@ def _another_word(words: Callable[[], Iterator[bytes]]) -> Callable[[bytes, rand
 
 def _target(
     name: str, about: str, run: Callable[[bytes], None], seeds: Callable[[], Iterator[bytes]],
-    *allowed: type[Exception], max_len: int = 256,
+    *allowed: type[Exception], max_len: int = 256, mutate: Mutation | None = None,
 ) -> Target:  # fmt: skip
-    return Target(name, about, run, seeds, allowed, max_len, _another_word(seeds))
+    return Target(name, about, run, seeds, allowed, max_len, mutate or _another_word(seeds))
 
 
 TARGETS = (
-    _target("name", "`wofs corrupt`: NAME=VALUE", name, _names, WofsError),
+    _target("name", "`wofs corrupt`: edits and names of structures", name, _names, WofsError),
     _target("options", "mount options", options, _options, mount_words.BadOption),
     _target("crash", "`wofs crash`: files of reports", crash, _crashes, max_len=2048),
-    _target("undo", "`wofs corrupt --undo`: records", undo, _records, WofsError, max_len=1024),
+    _target("undo", "`wofs corrupt --undo`: records", undo, _records, WofsError, max_len=1024,
+            mutate=_another_record),
     _target("control", "questions to a live mount", control, _questions),
     _target("pattern", "`wofs find`: shell patterns", pattern, _patterns),
     _target("find", "`wofs find`: sizes, times, modes", find, _finds, click.BadParameter,

@@ -47,7 +47,7 @@ class Request:
         """Return what arguments ask for, given as `wofs corrupt` takes them behind OUT.
 
         Options have their long names, and their values follow as words of their own. Raises
-        BadTarget for an option that is none of them.
+        BadTarget for an option that is none of them, and for its value.
         """
         found: dict[str, list[object]] = {"edits": []}
         words = list(arguments)
@@ -60,7 +60,10 @@ class Request:
             takes = _TAKES.get(name)
             if takes is None or len(words) < len(takes):
                 raise BadTarget(f"{word}: no option of an edit, or its value is missing")
-            values = tuple(kind(words.pop(0)) for kind in takes)
+            try:
+                values = tuple(kind(words.pop(0)) for kind in takes)
+            except ValueError as error:
+                raise BadTarget(f"{word}: its value is no number") from error
             found.setdefault(name, []).append(values if len(values) > 1 else values[0])
         single = {f.name for f in fields(cls) if f.name in ("crc", "seed", "flip", "truncate")}
         made = {k: v[-1] if k in single else tuple(v) for k, v in found.items()}
