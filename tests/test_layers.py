@@ -204,7 +204,8 @@ def test_only_copies_and_caches_are_written() -> None:
     home = ("wofs/cli/", "wofs/fuse/", "wofs/demo/", "wofs/pack/", "wofs/corrupt/")
     assert not offences(home, for_writing, ".*")
     temporary = r"tempfile\.\w+|\w+\.write_(bytes|text)"
-    assert not offences((*home, "wofs/device/"), calls, temporary)
+    copies = "wofs/campaign/mounted.py"  # a mount needs a file
+    assert not offences((*home, "wofs/device/", copies), calls, temporary)
     for module in ("base", "file", "codec", "crc", "faulty"):
         tree = ast.parse((ROOT / f"wofs/device/{module}.py").read_text())
         assert not [name for _, name in calls(tree) if re.fullmatch(temporary, name)]

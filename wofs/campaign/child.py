@@ -59,7 +59,8 @@ class Met:
 
     `refused` is the line with which it was not opened. `failed` are (path, attribute, class,
     object, line) of answers that are errors, `wrong` (path, attribute, was, is) of those that
-    differ, both only the first ones; `failures` and `attributes` tell of all. `served` are
+    differ, both only the first ones; `failures` and `attributes` tell of all, `inos` and
+    `objects` which inodes they are about and what the errors name. `served` are
     answers that were drawn from a structure whose checksum is wrong. `findings` are the
     check's, less what it found in the sound image: (code, object, offset, ino, agno);
     `unchecked` is the line with which the check gave up.
@@ -71,6 +72,7 @@ class Met:
     wrong: list[list[str]] = field(default_factory=list)
     attributes: dict[str, int] = field(default_factory=dict)
     inos: list[int] = field(default_factory=list)
+    objects: list[str] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
     findings: list[list[Any]] = field(default_factory=list)
     unchecked: str = ""
@@ -149,6 +151,7 @@ def meet(truth: Truth, image: Overlay, struck: list[Struck]) -> Met:
 def _compare(truth: Truth, answers: Answers, met: Met) -> None:
     """Note every answer that is not the truth's."""
     inos: set[int] = set()
+    objects: set[str] = set()
 
     def wrong(path: bytes, what: str, was: object, now: object) -> None:
         name = what if path != IMAGE else f"image {what}"
@@ -167,6 +170,7 @@ def _compare(truth: Truth, answers: Answers, met: Met) -> None:
                     wrong(path, name, one, two)
         elif isinstance(now, Failure):
             met.failures += 1
+            objects.add(now.object)
             inos.update(i for i in (_ino(truth.answers, path),) if i)
             if len(met.failed) < MOST_TOLD:
                 line = [os.fsdecode(path), what, now.kind, now.object, now.line]
@@ -176,7 +180,7 @@ def _compare(truth: Truth, answers: Answers, met: Met) -> None:
     for path, what in truth.answers.keys() - answers.keys():
         if not _excused(answers, path, what):
             wrong(path, what, truth.answers[path, what], "missing")
-    met.inos = sorted(inos)
+    met.inos, met.objects = sorted(inos), sorted(objects)
 
 
 def _ino(answers: Answers, path: bytes) -> int:

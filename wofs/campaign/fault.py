@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 CLASSES = ("field", "flip", "torn", "stale", "pair", "block", "memory")
 """What faults there are: a field's value; random bits; a block written in part; a block that is
 another's or an older one; two fields changed together; a block lost or moved; stray writes."""
+
+
+OVER_FUSE = "fuse-"
+"""Stands before the class of a fault that a FUSE mount meets."""
+
+_OBJECT = re.compile(
+    r"(?P<object>bytes\[[\d:]+\]|inode\[[^]]*\]"
+    r"(?:\.(?:bmbt|dirdata|dirindex|dirfree|attr|value|target)\[\d+\])?"
+    r"|[a-z]+\[\d+\](?:\.block\[\d+\])?)"
+)
+_TAKES_NAME = ("--in", "--zero", "--swap", "--duplicate", "--shift", "--tear")
+
+
+def _targets(edits: Sequence[str]) -> Iterator[str]:
+    """Yield the names that arguments speak of, that of what is overwritten first."""
+    for at, word in enumerate(edits):
+        if word in _TAKES_NAME:
+            yield edits[at + 2] if word == "--duplicate" else edits[at + 1]
+        elif "=" in word and not word.startswith("--"):
+            yield word
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +59,24 @@ class Fault:
     def key(self) -> str:
         """What names the fault among all of its image; it holds all that `wofs corrupt` needs."""
         return f"{self.klass} {shlex.join(self.edits)}"
+
+    @classmethod
+    def of_key(cls, image: str, key: str) -> Fault:
+        """Return the fault that a key names; ValueError where it names none."""
+        klass, *edits = shlex.split(key)
+        target = next((w for w in _targets(edits)), "")
+        match = _OBJECT.match(target)
+        if klass.removeprefix(OVER_FUSE) not in CLASSES or not (match or edits):
+            raise ValueError(f"{key}: is no key of a fault")
+        obj = match["object"] if match else "image"
+        structure = re.findall(r"[a-z]+", re.sub(r"\[.*?\]|\.block", "", obj))[-1]
+        words = dict(itertools.pairwise(edits))
+        name, _, value = target[len(obj) :].lstrip(".").partition("=")
+        return cls(
+            image, klass, "data" if structure == "bytes" else structure, obj,
+            re.sub(r"\[\d+\]", "[N]", name), value, words.get("--crc", "stale"), tuple(edits),
+            int(words.get("--seed", 0)),
+        )  # fmt: skip
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from wofs.campaign.catalog import Catalog
 from wofs.campaign.fault import Fault
-from wofs.campaign.pairs import pairs
+from wofs.campaign.pairs import Made, pairs
 from wofs.campaign.values import values_of
 from wofs.corrupt.parts import Part
 from wofs.fs import Filesystem
@@ -21,6 +21,9 @@ SHARES = {"field": 11, "flip": 3, "pair": 2, "block": 2, "stale": 1, "torn": 1}
 
 STALE_OF = 4
 """One of so many faults leaves the checksum as it was."""
+
+_COVER = {"version", "len", "size"}
+"""Fields of a log record that say what its checksum covers: it cannot be made right then."""
 
 _FLIPS = (1, 1, 1, 2, 3, 8, 32)
 _MOST_BARREN = 200
@@ -94,6 +97,8 @@ class _Maker:
         self, klass: str, kind: str, obj: str, name: str, value: str, crc: str, *edits: str,
         seed: int = 0,
     ) -> Fault:  # fmt: skip
+        if kind == "log" and (klass == "block" or set(name.split("+")) & _COVER):
+            crc = "stale"
         return Fault(self._image, klass, kind, obj, name, value, crc, (*edits, "--crc", crc), seed)
 
     # ---- fields
@@ -122,13 +127,11 @@ class _Maker:
                 yield self._fault("field", field.kind, str(spot.part), field.name, word, crc, edit)
 
     def _all_pairs(self) -> list[Source]:
-        return [
-            (
-                self._fault("pair", kind, obj, name, word, "fix", *edits)
-                for obj, name, word, edits in made
-            )
-            for kind, made in pairs(self._catalog, self._random("pairs"))
-        ]
+        return [self._pairs(*row) for row in pairs(self._catalog, self._random("pairs"))]
+
+    def _pairs(self, kind: str, made: Iterator[Made]) -> Source:
+        for obj, name, word, edits in made:
+            yield self._fault("pair", kind, obj, name, word, "fix", *edits)
 
     # ---- whole structures
     def _all_flips(self) -> list[Source]:

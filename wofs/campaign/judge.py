@@ -53,6 +53,8 @@ def judge(fault: Fault, struck: Sequence[Struck], met: Met | None, death: Death)
 def _end(met: Met | None, death: Death) -> str:
     """Name the law that a child broke which did not end well."""
     if met is not None:
+        if met.trace.startswith("Lost:"):
+            return "crash: the mount"
         return "memory" if met.memory else "traceback"
     if death.timed_out:
         return "hang"
@@ -88,7 +90,7 @@ def _reported(met: Met, struck: Sequence[Struck]) -> bool:
         return True
     inos = set(met.inos)
     for code, name, offset, ino, agno in met.findings:
-        if ino is not None and ino in inos:
+        if (ino is not None and ino in inos) or name in met.objects:
             return True
         if any(_speaks_of(one, str(code), str(name), offset, ino, agno) for one in struck):
             return True

@@ -14,19 +14,21 @@ from wofs.campaign.fault import Fault
 from wofs.campaign.invisible import reason_for
 from wofs.campaign.judge import judge
 from wofs.campaign.laws import Result
+from wofs.campaign.mounted import ask_mounted
+from wofs.campaign.subject import ask
 from wofs.campaign.unit import Limits, Unit
 from wofs.corrupt.damage import Damage, Request
 from wofs.corrupt.inside import Spot, inside
 from wofs.corrupt.parts import Part
-from wofs.corrupt.target import fields_of
+from wofs.corrupt.target import BadTarget, fields_of
 from wofs.device.base import Device
 from wofs.device.crc import crc_of
 from wofs.device.overlay import Overlay
 
 __all__ = ["Limits", "Unit", "apply", "one", "work"]
 
-_truths: dict[tuple[str, bool], Truth] = {}
-"""The image that this process is at work on; one at most."""
+_truths: dict[tuple[str, bool, bool], Truth] = {}
+"""The images that this process is at work on; two at most."""
 
 
 def work(unit: Unit) -> list[Result]:
@@ -37,19 +39,19 @@ def work(unit: Unit) -> list[Result]:
     strays = tuple(fault for fault in unit.faults if fault.klass == memory.CLASS)
     found = memory.work(replace(unit, faults=strays))
     if len(strays) < len(unit.faults):
-        truth = truth_of(unit.path, unit.norecovery)
+        truth = truth_of(unit.path, unit.norecovery, unit.mounted)
         on_disk = (fault for fault in unit.faults if fault.klass != memory.CLASS)
         found += [one(truth, fault, unit.limits) for fault in on_disk]
     return found
 
 
-def truth_of(path: str, norecovery: bool) -> Truth:
+def truth_of(path: str, norecovery: bool, mounted: bool = False) -> Truth:
     """Return the truth of an image, kept until another is asked for."""
-    key = path, norecovery
+    key = path, norecovery, mounted
     if key not in _truths:
-        while _truths:
-            _truths.popitem()[1].close()
-        _truths[key] = Truth(path, norecovery)
+        while len(_truths) > 1:  # the library and the mount of one image
+            _truths.pop(next(iter(_truths))).close()
+        _truths[key] = Truth(path, norecovery, ask_mounted if mounted else ask)
         gc.collect()
         gc.freeze()  # so that the children share its pages
     return _truths[key]
@@ -57,7 +59,10 @@ def truth_of(path: str, norecovery: bool) -> Truth:
 
 def one(truth: Truth, fault: Fault, limits: Limits) -> Result:
     """Run one fault."""
-    image, struck = apply(truth, fault)
+    try:
+        image, struck = apply(truth, fault)
+    except BadTarget as error:  # the generator's defect: it must be seen, and cost nothing else
+        return Result(fault, "broken", ("fault: cannot be made",), str(error))
     met, death = run(lambda: meet(truth, image, struck), limits)
     result = judge(fault, struck, met, death)
     if result.outcome == "silent" and not result.laws and met is not None and not met.failures:

@@ -24,6 +24,9 @@ IMAGE = b""
 MOST_READ_BYTES = 256 << 20
 """Most bytes of one file that are read: what follows is a hole, or was made by damage."""
 
+MOST_NAMES_SOUGHT, MOST_XATTRS_SOUGHT = 1024, 32
+"""Names of one directory, attributes of one inode, that are sought by their name too."""
+
 _PIECE = 1 << 20
 
 _INFO = (
@@ -152,7 +155,7 @@ class _Asker:
         except ImageError:
             return  # told as its lstat
         child, prefix = self._names.child, where.rstrip(b"/") + b"/"
-        for name, _ in found:
+        for name in _spread([name for name, _ in found], MOST_NAMES_SOUGHT):
             self._put(prefix + name, "lookup", lambda name=name: child(inode, name).ino)  # type: ignore[misc]
         self._put(where, "no such name", lambda: child(inode, b"no such name").ino)
 
@@ -182,30 +185,37 @@ class _Asker:
     def _xattrs(self, path: bytes, child: Path, asked: list[str]) -> Answer:
         """Read all attributes in one go, then each by its name."""
         xattrs = child.xattrs(follow_symlinks=False)
-        names = list(xattrs)
-        for name in names:
+        for name in _spread(list(xattrs), MOST_XATTRS_SOUGHT):
             what = f"xattr {name!r}"
             asked.append(what)
-            self._put(path, what, lambda name=name: _digest(xattrs[name]))  # type: ignore[misc]
-        return tuple((name, _digest(value)) for name, value in xattrs.items())
+            self._put(path, what, lambda name=name: digest(xattrs[name]))  # type: ignore[misc]
+        return tuple((name, digest(value)) for name, value in xattrs.items())
 
     def _holes(self, inode: Inode) -> Answer:
         return tuple(self._mount.data.segments(inode))
 
     def _data(self, inode: Inode) -> Answer:
         """Read a file's data where it is none of a hole."""
-        digest, left = hashlib.blake2b(digest_size=16), MOST_READ_BYTES
+        running, left = hashlib.blake2b(digest_size=16), MOST_READ_BYTES
         for start, end in self._mount.data.segments(inode):
-            digest.update(b"%d-%d " % (start, end))
+            running.update(b"%d-%d " % (start, end))
             while start < end and left > 0:
                 piece = self._mount.data.read(inode, start, min(_PIECE, end - start, left))
-                digest.update(piece)
+                running.update(piece)
                 left -= len(piece)
                 start += len(piece)
                 if not piece:
                     break
-        return digest.hexdigest()
+        return running.hexdigest()
 
 
-def _digest(value: bytes) -> str:
+def _spread(names: list[bytes], most: int) -> list[bytes]:
+    """Return at most so many names from all over a list, the first and the last among them."""
+    if len(names) <= most:
+        return names
+    return [names[at * (len(names) - 1) // (most - 1)] for at in range(most)]
+
+
+def digest(value: bytes) -> str:
+    """Return bytes in hex, or the digest of many."""
     return value.hex() if len(value) <= 32 else hashlib.blake2b(value, digest_size=16).hexdigest()

@@ -217,7 +217,7 @@ class _Directory:
         elif kind == DAMAGED:
             if ftype and ftype != disk.FT_DIR:
                 self.state.no_folders.append(ino)
-        elif ftype and disk.MODE_OF_FTYPE[ftype] != kind:
+        elif self.state.mount.geo.has_ftype and disk.MODE_OF_FTYPE.get(ftype) != kind:
             self._bad("dir-entry-type", f"entry {name!r} ftype", f"that of a {kind:#x}", ftype)
         if kind == TYPE_DIR:
             self.state.folders.children.extend((ino, self.inode.ino))

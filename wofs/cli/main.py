@@ -41,6 +41,7 @@ VERBS = {
     "slab": "Show the mount structures in write-once memory: caches, pages, values.",
     "crash": "Read the reports of stray writes back.",
     "corrupt": "Write a copy that is damaged on purpose, and a record of it.",
+    "campaign": "Strike every field of an image, and judge what the reader does then.",
     "demo": "Show what write-once memory withstands, and ordinary memory does not.",
 }
 """Verb -> what it does; the module is wofs.cli.VERB, the command in it is called `command`."""

@@ -1,0 +1,189 @@
+"""`wofs campaign`: thousands of faults, each met by the reader in a child and judged."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import click
+
+from wofs.campaign.drive import Plan, changed, drive, fingerprint, prepare, reduced
+from wofs.campaign.fault import OVER_FUSE, Fault
+from wofs.campaign.laws import OUTCOMES, Result
+from wofs.campaign.pool import Pool, processors
+from wofs.campaign.report import reproducing
+from wofs.campaign.results import Results
+from wofs.campaign.runner import work
+from wofs.campaign.unit import Limits, Unit
+from wofs.cli import campaignreport, progress
+from wofs.cli.output import DONE, FAILED, Output, escape, say
+from wofs.cli.request import ended_tidily, logged
+
+BAD = ("broken", "silent")
+_SHRUNK = 8
+"""Defects of different sorts that are made smaller and shown."""
+
+
+class Campaign(click.Group):
+    """Verbs of a campaign; what is none of them is an image, and the verb is `run`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the verb in front where it is left out."""
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    "campaign",
+    cls=Campaign,
+    epilog="\b\nExamples:\n  wofs campaign disk.img --faults 5000 --results found.db\n"
+    "  wofs campaign report found.db --html found.html\n"
+    "  wofs campaign run --help                what a campaign can be told",
+)
+def command() -> None:
+    """Make faults by the thousand, each with a known answer, and hold the reader to laws.
+
+    `wofs campaign IMAGE...` is short for `wofs campaign run IMAGE...`.
+    """
+
+
+command.add_command(campaignreport.command, "report")
+
+
+@command.command(
+    "run",
+    epilog="\b\nExamples:\n  wofs campaign a.img b.img --faults 20000 --seed 7 --results found.db\n"
+    "  wofs campaign a.img --only \"field 'agf[0].freeblks=0' --crc fix\"",
+)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("-n", "--faults", type=click.IntRange(0), default=2000, show_default=True,
+              metavar="N", help="How many faults, over all images.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), help="Of what is random; one is chosen else.")
+@click.option("--results", "file", metavar="FILE",
+              help="Keep results there; what has one there already is not run again.")  # fmt: skip
+@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N",
+              help="Processes side by side. [default: all processors]")  # fmt: skip
+@click.option("--fuse", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+              help="So many of the faults are met by a FUSE mount too.")  # fmt: skip
+@click.option("--only", multiple=True, metavar="KEY", help="Run this fault, and no others.")
+@click.option("--shrink/--no-shrink", default=True, show_default=True,
+              help="Look for the smallest fault that does what a defect did.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(0.1), default=30.0, show_default=True,
+              help="What a fault may take; more is a hang.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(16), default=512, show_default=True,
+              metavar="MIB", help="What a fault may take in memory.")  # fmt: skip
+@click.option("--norecovery", is_flag=True, help="Open images whose log was not replayed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each fault.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(
+    images: tuple[str, ...],
+    faults: int,
+    seed: int | None,
+    file: str | None,
+    jobs: int | None,
+    fuse: int,
+    only: tuple[str, ...],
+    shrink: bool,
+    seconds: float,
+    memory: int,
+    norecovery: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Strike every field of every structure of IMAGE, and judge what a reader does then.
+
+    For each fault a child process opens the damaged image (laid over the sound one, which is
+    never written to), asks for everything a user can, and checks it. The laws: no crash, no
+    hang, no memory beyond the limit, no traceback, nothing written; every answer is that of the
+    sound image or an error that names an object; nothing of a wrong checksum is served; and
+    `wofs check` reports, at the right object, whatever changes an answer.
+
+    Exit codes: 0 no law was broken and nothing was silently wrong, 1 otherwise, 2 usage, 3 an
+    image is not XFS or not supported.
+    """
+    chosen = random.randrange(1 << 32) if seed is None else seed
+    plan = Plan(faults, chosen, Limits(seconds, memory << 20), norecovery, fuse)
+    counts: Counter[str] = Counter()
+    bad: list[Result] = []
+    output = Output()
+    with ended_tidily(), logged(True, False), ExitStack() as stack:
+        results = stack.enter_context(Results(file or ":memory:", create=True))
+        asked = {"faults": faults, "seed": chosen, "fuse": fuse, "images": list(images)}
+        results.begin(version("wofs"), asked)
+        units = _only(images, only, plan, results) if only else prepare(images, plan, results)
+        count = jobs or processors()
+        pool = stack.enter_context(Pool(min(count, max(1, len(units))), work))
+        with progress.counting(f"faults (seed {chosen})", quiet) as tell:
+            for result in drive(units, pool.run, results, tell):
+                counts[result.outcome] += 1
+                if result.outcome in BAD:
+                    bad.append(result)
+                if as_json:
+                    output.json(_told(result))
+        written = changed(results.images())
+        if not as_json:
+            _summary(output, counts, chosen)
+            for result in _sorts(bad)[:_SHRUNK]:
+                _show(output, reduced(result, plan) if shrink else result)
+        for path in written:
+            say(f"{path}: was written to")
+        output.flush()
+    return FAILED if bad or written else DONE
+
+
+def _only(
+    images: tuple[str, ...], keys: tuple[str, ...], plan: Plan, results: Results
+) -> list[Unit]:
+    """Return the faults that were named, of every image."""
+    units = []
+    for image in images:
+        results.add_image(fingerprint(image))
+        for key in keys:
+            mounted = key.startswith(OVER_FUSE)
+            try:
+                fault = Fault.of_key(image, key)
+            except ValueError as error:
+                raise click.UsageError(str(error)) from error
+            units.append(Unit(image, (fault,), plan.limits, plan.norecovery, mounted))
+    return units
+
+
+def _told(result: Result) -> dict[str, object]:
+    """Return a result as a JSON object."""
+    return {
+        "key": result.fault.key, **result.fault.as_json, "outcome": result.outcome,
+        "laws": result.laws, "error": result.error, "codes": result.codes,
+        "changed": result.changed, "reason": result.reason, "millis": result.millis,
+        "peak_kib": result.peak_kib, "signal": result.signal,
+    }  # fmt: skip
+
+
+def _summary(output: Output, counts: Counter[str], seed: int) -> None:
+    output.line(f"{counts.total():,} faults (seed {seed})")
+    for outcome, meaning in OUTCOMES.items():
+        if counts[outcome]:
+            output.line(f"  {counts[outcome]:>7,} {outcome}: {meaning}")
+
+
+def _sorts(bad: list[Result]) -> list[Result]:
+    """Return one defect of each sort."""
+    found: dict[tuple[object, ...], Result] = {}
+    for result in bad:
+        fault = result.fault
+        key = result.outcome, result.laws, fault.structure, fault.field
+        found.setdefault(key, result)
+    return list(found.values())
+
+
+def _show(output: Output, result: Result) -> None:
+    """Write a defect, and the commands that make it again."""
+    laws = f" ({', '.join(result.laws)})" if result.laws else ""
+    output.line(f"{result.outcome}{laws}: {escape(result.fault.name)}")
+    if result.error:
+        output.line(f"  said: {escape(result.error)}")
+    for line in result.changed:
+        output.line(f"  {escape(line)}")
+    output.line(f"  {reproducing(result.fault)}")
