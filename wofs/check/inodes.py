@@ -28,6 +28,8 @@ _BATCH = 16
 """Chunks whose inodes are read at once."""
 
 _TYPE_LNK = 10
+_UNKNOWN = -1
+"""Blocks of a fork that is not sound."""
 
 _ALL = (1 << INODES_PER_CHUNK) - 1
 _ALL_BITS = range(INODES_PER_CHUNK)
@@ -115,8 +117,8 @@ class InodePass:
             links[slot] = inode.nlink
             extents = inode.format == disk.FMT_EXTENTS and types[slot] != _TYPE_LNK
             if not extents or not self._is_plain(inode):
-                _check_data_fork(state, inode)
-            if inode.forkoff and (inode.anextents or inode.aformat != disk.FMT_EXTENTS):
+                _check_forks(state, inode)
+            elif inode.forkoff and inode.aformat != disk.FMT_EXTENTS:
                 _check_attr_fork(state, inode)
 
     def _is_plain(self, inode: Inode) -> bool:
@@ -177,43 +179,65 @@ def _text(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else f"{value:#x}"
 
 
-def _check_data_fork(state: State, inode: Inode) -> None:
-    """Check the data fork of an inode and a symlink's target; entries of directories later."""
-    sound = inode.format not in (disk.FMT_EXTENTS, disk.FMT_BTREE) or _own(state, inode, "data")
-    if inode.type == _TYPE_LNK and sound:
+def _check_forks(state: State, inode: Inode) -> None:
+    """Check both forks of an inode, and that it counts their blocks rightly."""
+    data, attr = _check_data_fork(state, inode), 0
+    if inode.forkoff and (inode.anextents or inode.aformat != disk.FMT_EXTENTS):
+        attr = _check_attr_fork(state, inode)
+    if min(data, attr) >= 0 and data + attr != inode.nblocks:
+        state.report.add(
+            "fork-damaged", f"inode {inode.ino}", "nblocks", expected=data + attr,
+            found=inode.nblocks, offset=state.inode_offset(inode.ino), ino=inode.ino,
+        )  # fmt: skip
+
+
+def _check_data_fork(state: State, inode: Inode) -> int:
+    """Check the data fork of an inode and a symlink's target; entries of directories later.
+
+    Return its blocks, _UNKNOWN where they are not.
+    """
+    mapped = inode.format in (disk.FMT_EXTENTS, disk.FMT_BTREE)
+    blocks = _own(state, inode, "data") if mapped else 0
+    if inode.type == _TYPE_LNK and blocks >= 0:
         try:
             state.mount.links.target(inode)
         except ImageError as error:
             state.report.error("symlink-damaged", error, ino=inode.ino)
+    return blocks
 
 
-def _check_attr_fork(state: State, inode: Inode) -> None:
-    """Check the attribute fork of an inode, names and values."""
-    local = inode.aformat == disk.FMT_LOCAL
-    if local or not inode.anextents or _own(state, inode, "attr"):
+def _check_attr_fork(state: State, inode: Inode) -> int:
+    """Check the attribute fork of an inode, names and values; return its blocks or _UNKNOWN."""
+    mapped = inode.aformat != disk.FMT_LOCAL and inode.anextents
+    blocks = _own(state, inode, "attr") if mapped else 0
+    if blocks >= 0:
         check_attrs(state, inode)
+    return blocks
 
 
-def _own(state: State, inode: Inode, fork: Fork) -> bool:
-    """Note the blocks of a fork; return whether its extents are sound."""
+def _own(state: State, inode: Inode, fork: Fork) -> int:
+    """Note the blocks of a fork; return how many they are, _UNKNOWN where it is not sound."""
+    blocks = 0
     try:
         extents = state.mount.maps.extents(inode, fork)
         flag = ATTR if fork == "attr" else 0
         for startoff, fsblock, count, unwritten in extents:
             offset = startoff | flag | (UNWRITTEN if unwritten else 0)
             state.own(fsblock, count, inode.ino, offset)
+            blocks += count
         if (inode.format if fork == "data" else inode.aformat) == disk.FMT_BTREE:
             for fsblock in _tree_blocks(state, inode, fork):
                 state.own(fsblock, 1, inode.ino, flag | BMBT)
+                blocks += 1
     except Unsupported as error:
         # its extents lie elsewhere, the blocks of their btree here
         hides = not inode.is_realtime or inode.format == disk.FMT_BTREE
         state.report.error("not-checked", error, ino=inode.ino, hides=hides)
-        return False
+        return _UNKNOWN
     except ImageError as error:
         state.report.error("fork-damaged", error, ino=inode.ino, hides=True)
-        return False
-    return True
+        return _UNKNOWN
+    return blocks
 
 
 def _tree_blocks(state: State, inode: Inode, fork: Fork) -> set[int]:

@@ -48,6 +48,9 @@ INCOMPAT_READ = (
 
 VERSION_NUMBITS = 0x000F
 VERSION_ATTR = 0x0010
+VERSION_DALIGN = 0x0100
+"""Allocations are aligned to a stripe: `unit` and `width` say to which."""
+
 VERSION_BORG = 0x4000
 """Case-insensitive names (`mkfs.xfs -n version=ci`)."""
 

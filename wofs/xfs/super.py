@@ -186,6 +186,11 @@ def _size_rules(sb: Superblock) -> Iterator[tuple[str, bool, str]]:
     yield "dblocks", sb.dblocks < 1 << 54, "less than 2^54"
     ag_bits = (sb.agcount - 1).bit_length() + sb.agblklog
     yield "agcount", ag_bits + sb.inopblog <= 63, "inode numbers of at most 63 bits"
+    # xfs_sb.c: xfs_validate_sb_common, xfs_validate_stripe_geometry
+    striped = bool(sb.versionnum & feat.VERSION_DALIGN)
+    yield "unit", bool(sb.unit) == striped, "a stripe unit with bit 0x100 of versionnum, else 0"
+    whole = sb.width > 0 and sb.width % sb.unit == 0 if sb.unit else sb.width == 0
+    yield "width", whole, "a multiple of unit, 0 without one"
     yield "logblocks", not sb.logstart or sb.logblocks > 0, "at least 1"
 
 

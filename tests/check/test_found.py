@@ -1,0 +1,34 @@
+"""What campaigns of faults found unreported once: each is made again, and must be reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wofs.check.run import check
+from wofs.corrupt.damage import Damage, Request
+from wofs.device import FileDevice
+
+Unpack = Callable[[str], Path]
+
+FOUND = [
+    ("meta-uuid", 'inode["/attrs"].dirdata[0].entry[15].ftype=0', "WX0304"),
+    ("new-defaults", 'inode["/attrs/fifo"].nblocks=1', "WX0410"),
+    ("new-defaults", 'inode["/attrs"].nblocks=3', "WX0410"),
+    ("new-defaults", "sb[0].width=1", "WX0101"),
+    ("new-defaults", "sb[0].unit=1", "WX0101"),
+    ("new-defaults", "sb[0].versionnum=0xb5b5", "WX0101"),
+]
+"""(image, edit with its checksum made right, code)."""
+
+
+@pytest.mark.parametrize(("name", "edit", "code"), FOUND, ids=lambda v: str(v))
+def test_it_is_reported(image: Unpack, name: str, edit: str, code: str) -> None:
+    device = FileDevice(image(name))
+    with Damage(device, Request((edit,), "fix")) as damage:
+        damage.do()
+    assert code not in check(device).counts
+    assert code in check(damage.editor.image).counts
+    device.close()
