@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.html import Sound
 from wofs.page import box, document, heading, label, paragraph, preformatted, svg, table, text
 
 HOSTILE = "</title></style><script>alert('x')</script>\"'&\x00\x1b[2J\udcff\u202e"
-
-
-class Sound(HTMLParser):
-    """Reads a page, and sees that every tag is closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.words = ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.tags.add(tag)
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 def whole(words: str) -> str:

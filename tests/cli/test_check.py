@@ -57,6 +57,22 @@ def test_json(wofs: Run, wrong_count: tuple[Path, Part]) -> None:
     assert int(str(one["found"])) == int(str(one["expected"])) + 1
 
 
+def test_page(wofs: Run, wrong_count: tuple[Path, Part], tmp_path: Path) -> None:
+    path, _ = wrong_count
+    done = wofs("check", "--html", tmp_path / "map.html", path)
+    assert done.code == 4
+    shown = (tmp_path / "map.html").read_text()
+    assert shown.startswith("<!doctype html>")
+    assert "WX0206" in shown
+    assert wofs("check", "--html", tmp_path / "none" / "map.html", path).code == 8
+
+
+def test_jobs(wofs: Run, wrong_count: tuple[Path, Part]) -> None:
+    path, _ = wrong_count
+    assert wofs("check", "-j", "3", path).out == wofs("check", "-j", "1", path).out
+    assert wofs("check", "-j", "0", path).code == 16
+
+
 def test_not_xfs(wofs: Run, tmp_path: Path) -> None:
     (tmp_path / "zeros").write_bytes(bytes(65536))
     assert wofs("check", tmp_path / "zeros").code == 8
@@ -76,3 +92,14 @@ def test_explain(wofs: Run) -> None:
     assert wofs("explain", "dir-hash-order").out == done.out
     assert len(wofs("explain").lines) == len(CODES)
     assert wofs("explain", "WX9999").code == 2
+
+
+def test_explain_what_no_rule_can_tell(wofs: Run) -> None:
+    done = wofs("explain", "invisible")
+    assert done.code == 0
+    assert any(line.startswith("inode mtime ") for line in done.lines)
+    named = wofs("explain", "--json", "invisible").objects
+    assert {"structure": "value", "field": "content"} == {
+        key: found[key] for found in named for key in ("structure", "field")
+        if (found["structure"], found["field"]) == ("value", "content")
+    }  # fmt: skip

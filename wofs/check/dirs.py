@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from operator import add
 from typing import cast
 
-from wofs.check.state import DAMAGED, Common, State
+from wofs.check.state import DAMAGED, TYPE_DIR, Common, State
 from wofs.check.work import Piece, slots
 from wofs.errors import ImageError
 from wofs.ondisk import dir as disk
@@ -26,7 +26,6 @@ from wofs.xfs.inode import Inode
 
 _TOLD_SLOTS = 1024
 
-TYPE_DIR = 4
 _TYPE_OF = (-1, *(disk.MODE_OF_FTYPE[ftype] for ftype in range(1, disk.FT_WHT + 1)))
 _NULL_BEST = 0xFFFF
 _PAIR = struct.Struct(">HH")

@@ -8,8 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from wofs.check.dirs import TYPE_DIR
-from wofs.check.state import DAMAGED, Inventory, State
+from wofs.check.state import DAMAGED, TYPE_DIR, Inventory, State
 from wofs.errors import ImageError
 from wofs.ondisk.sb import NULL_FSINO
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from wofs.check.accounts import AccountPass, own_log
 from wofs.check.ags import AgPass, check_headers
+from wofs.check.atlas import Atlas
 from wofs.check.dirs import FolderPass
 from wofs.check.findings import Report
 from wofs.check.inodes import InodePass, check_unlinked
@@ -48,12 +49,14 @@ def check(
     slab: str = "auto",
     tell: Tell = _quiet,
     jobs: int = 1,
+    atlas: Atlas | None = None,
 ) -> Report:
     """Check the image on `device` and return what was found; the device stays open.
 
     `sb_agno` names the AG whose superblock is believed, `log_device` holds an external log,
     `tell` is told how many inodes of how many are done. With more than one of `jobs` the work is
-    shared out to processes made by fork, which must then be safe: no threads. Raises NotXfs and
+    shared out to processes made by fork, which must then be safe: no threads. `atlas` is filled
+    with a map of the image. Raises NotXfs and
     Unsupported where there is nothing to check, `ImageError` where no superblock is sound,
     `OSError`, and MountError where a process died.
     """
@@ -82,6 +85,8 @@ def check(
         if clean and not agno:
             check_counters(state)
         name_findings(state)
+        if atlas is not None:
+            atlas.fill(state)
     finally:
         mounted.arena.close()
     return report

@@ -56,6 +56,9 @@ class Inventory:
 
 _U64 = (1 << 64) - 1
 
+TYPE_DIR = 4
+"""The type of a directory."""
+
 DAMAGED = 0xFF
 """The type of an inode in use that could not be decoded."""
 

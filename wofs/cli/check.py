@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import click
 
+from wofs.check.atlas import Atlas
 from wofs.check.findings import Finding, Report
+from wofs.check.page import page
 from wofs.check.problems import CODES, NOTE, Problem
 from wofs.check.run import check
 from wofs.cli import progress
@@ -46,6 +49,7 @@ class FsckVerb(StatusVerb):
     cls=FsckVerb,
     epilog="\b\nExamples:\n  wofs check disk.img\n  wofs check -a disk.img          every finding\n"
     "  wofs check --json disk.img | jq 'select(.severity == \"error\")'\n"
+    "  wofs check --html map.html disk.img\n"
     "  wofs explain WX0312             what a rule says",
 )
 @click.argument("image")
@@ -62,10 +66,14 @@ class FsckVerb(StatusVerb):
     help="Processes that share the work; by default one for each processor where the image is "
     "large.",
 )  # fmt: skip
+@click.option(
+    "--html", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
+    help="Draw it as a page, with a map of the image: one file.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def command(
     image: str, words: tuple[str, ...], every: bool, quiet: bool, verbose: bool, jobs: int | None,
-    as_json: bool,
+    html: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Read all metadata of IMAGE and report every rule it breaks. Nothing is written.
 
@@ -81,8 +89,14 @@ def command(
     except click.UsageError as error:
         raise WrongUsage(error.format_message(), error.ctx) from error
     try:
+        atlas = Atlas() if html else None
         with logged(not verbose, verbose), ended_tidily():
-            report = _run(image, options, quiet, jobs)
+            if html:
+                Path(html).touch()  # that it cannot be written must not come out in the end
+            report = _run(image, options, quiet, jobs, atlas)
+            if html and atlas:
+                drawn = page(os.path.basename(image), report, atlas)
+                Path(html).write_text(drawn, encoding="utf-8")
     except (WofsError, OSError) as error:
         say(message(error))
         return OPERATIONAL
@@ -98,7 +112,9 @@ def command(
     return CLEAN if report.clean else UNCORRECTED
 
 
-def _run(image: str, options: OpenOptions, quiet: bool, jobs: int | None) -> Report:
+def _run(
+    image: str, options: OpenOptions, quiet: bool, jobs: int | None, atlas: Atlas | None
+) -> Report:
     with progress.unpacking(quiet) as unpacking:
         device = open_source(image, unpacking)
     if jobs is None:
@@ -109,7 +125,7 @@ def _run(image: str, options: OpenOptions, quiet: bool, jobs: int | None) -> Rep
             with progress.counting("inodes", quiet) as tell:
                 return check(
                     device, sb_agno=options.sb, log_device=log_device, slab=options.slab,
-                    tell=tell, jobs=jobs,
+                    tell=tell, jobs=jobs, atlas=atlas,
                 )  # fmt: skip
         finally:
             if log_device is not None:
@@ -178,4 +194,5 @@ def _write_lines(out: Output, findings: Iterable[Finding]) -> None:
         if f.expected is not None:
             facts.append(f"expected {f.expected}")
         place = "" if f.offset is None else f" [byte {f.offset:#x}]"
-        out.line(f"    {escape(name)}: {escape(', '.join(facts))}{place}")
+        told = f": {escape(', '.join(facts))}" if facts else ""
+        out.line(f"    {escape(name)}{told}{place}")

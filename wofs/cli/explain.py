@@ -1,4 +1,7 @@
-"""`wofs explain`: what a rule of `wofs check` says, where it comes from, what breaking it costs."""
+"""`wofs explain`: what a rule of `wofs check` says, where it comes from, what breaking it costs.
+
+And what no rule can tell, by name.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,37 @@ import textwrap
 
 import click
 
+from wofs.campaign.invisible import ROWS
 from wofs.check.problems import CODES, PROBLEMS, Problem
 from wofs.cli.output import Output
 
 _WIDTH = 88
+_INVISIBLE = "invisible"
+_SLACK = (
+    "Nor what nobody reads: bytes behind the last record of a btree block, the last entry of an "
+    "index block, the end of a value or a target, in free inodes and in the free space of "
+    "blocks; and fields that only writers use (lsn, next free inode hints, timers, padding)."
+)
 
 
 @click.command(
     "explain",
     epilog="\b\nExamples:\n  wofs explain WX0312\n  wofs explain dir-hash-order\n"
-    "  wofs explain                   all rules, one a line",
+    "  wofs explain                   all rules, one a line\n"
+    "  wofs explain invisible         what no rule can tell, and why",
 )
 @click.argument("codes", nargs=-1, metavar="[CODE]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(codes: tuple[str, ...], as_json: bool) -> None:
-    """Explain the rules that `wofs check` holds an image to, by code or name; without, list all."""
+    """Explain the rules that `wofs check` holds an image to, by code or name; without, list all.
+
+    `invisible` lists what no rule can tell where the checksum is right.
+    """
     out = Output()
+    if codes == (_INVISIBLE,):
+        _name_invisible(out, as_json)
+        out.flush()
+        return
     chosen = [_find(code) for code in codes] or list(CODES.values())
     for number, problem in enumerate(chosen):
         if as_json:
@@ -31,6 +49,18 @@ def command(codes: tuple[str, ...], as_json: bool) -> None:
         else:
             _teach(out, problem, number > 0)
     out.flush()
+
+
+def _name_invisible(out: Output, as_json: bool) -> None:
+    """Write what a right checksum makes valid whatever it is."""
+    for structure, field, _, why in ROWS:
+        if as_json:
+            out.json({"structure": structure, "field": field, "why": why})
+        else:
+            out.line(f"{structure + ' ' + field:<24} {why}")
+    if not as_json:
+        for line in textwrap.wrap(_SLACK, _WIDTH):
+            out.line(line)
 
 
 def _find(code: str) -> Problem:
