@@ -99,7 +99,7 @@ def test_explain_what_no_rule_can_tell(wofs: Run) -> None:
     assert done.code == 0
     assert any(line.startswith("inode mtime ") for line in done.lines)
     named = wofs("explain", "--json", "invisible").objects
-    assert {"structure": "value", "field": "content"} == {
+    assert {
         key: found[key] for found in named for key in ("structure", "field")
         if (found["structure"], found["field"]) == ("value", "content")
-    }  # fmt: skip
+    } == {"structure": "value", "field": "content"}  # fmt: skip
