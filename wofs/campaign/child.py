@@ -16,7 +16,7 @@ import select
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,61 +219,86 @@ def _short(value: object) -> str:
 
 
 # ---- the parent's side
-def run(
-    work: Callable[[], Met], limits: Limits, also: Callable[[], None] = lambda: None
-) -> tuple[Met | None, Death]:
-    """Do `work` in a child under limits; return what it met (None: it did not live to tell).
+Work = Callable[[], Met]
+Outcome = tuple[Met | None, Death]
+"""What a child met (None: it did not live to tell), and how it ended."""
 
-    `also` is called in the child first.
+
+def run(works: Sequence[Work], limits: Limits) -> list[Outcome]:
+    """Do each work in a child under limits; return what came of each.
+
+    A child goes on to the next work as long as all is well: what ends it, or raises, is done
+    again by a fresh one, and only what happens then counts.
     """
+    out: list[Outcome] = []
+    while len(out) < len(works):
+        found = _run(works[len(out) :], limits)
+        met = found[-1][0]
+        if len(found) > 1 and (met is None or met.trace):
+            found.pop()
+        out += found
+    return out
+
+
+def _run(works: Sequence[Work], limits: Limits) -> list[Outcome]:
+    """Let one child do works until one goes wrong, which is the last that is returned then."""
     reading, writing = os.pipe()
     errors = os.memfd_create("stderr")
-    began = time.monotonic()
     pid = os.fork()
     if not pid:
         os.close(reading)
-        _be_child(work, limits, writing, errors, also)
+        _be_child(works, limits, writing, errors)
     os.close(writing)
+    out: list[Outcome] = []
+    began, timed_out = time.monotonic(), False
     try:
-        told, timed_out = _listen(reading, began + limits.seconds)
-        if timed_out:
-            os.kill(pid, signal.SIGKILL)
+        for line in _lines(reading, limits.seconds):
+            told = json.loads(line)
+            now = time.monotonic()
+            death = Death(millis=int((now - began) * 1000), peak_kib=told.pop("peak_kib"))
+            out.append((Met(**told), death))
+            began = now
+    except TimeoutError:
+        timed_out = True
+        os.kill(pid, signal.SIGKILL)
     finally:
         os.close(reading)
         _, status, usage = os.wait4(pid, 0)
-    death = Death(
-        signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
-        timed_out=timed_out,
-        millis=int((time.monotonic() - began) * 1000),
-        peak_kib=usage.ru_maxrss,
-    )
-    os.lseek(errors, 0, os.SEEK_SET)
-    death.stderr = os.read(errors, 1 << 16).decode(errors="backslashreplace")
+    if timed_out or (len(out) < len(works) and not (out and out[-1][0].trace)):  # type: ignore[union-attr]
+        death = Death(
+            os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, timed_out, _said(errors),
+            int((time.monotonic() - began) * 1000), usage.ru_maxrss,
+        )  # fmt: skip
+        out.append((None, death))
     os.close(errors)
-    try:
-        return Met(**json.loads(told)), death
-    except ValueError:
-        return None, death
+    return out
 
 
-def _listen(fd: int, until: float) -> tuple[bytes, bool]:
-    """Read until the other end is closed; return what came, and whether time was over first."""
-    parts: list[bytes] = []
+def _said(fd: int) -> str:
+    """Return what a child wrote to its stderr."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.read(fd, 1 << 16).decode(errors="backslashreplace")
+
+
+def _lines(fd: int, seconds: float) -> Iterator[bytes]:
+    """Yield lines until the other end is closed; TimeoutError where one takes too long."""
+    buffer, until = b"", time.monotonic() + seconds
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLHUP)
     while True:
         left = until - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
-            return b"", True
+            raise TimeoutError
         piece = os.read(fd, 1 << 20)
         if not piece:
-            return b"".join(parts), False
-        parts.append(piece)
+            return
+        *lines, buffer = (buffer + piece).split(b"\n")
+        for line in lines:
+            yield line
+            until = time.monotonic() + seconds
 
 
-def _be_child(
-    work: Callable[[], Met], limits: Limits, writing: int, errors: int, also: Callable[[], None]
-) -> None:
+def _be_child(works: Sequence[Work], limits: Limits, writing: int, errors: int) -> None:
     """Work, tell, and end: nothing of the parent's is left to be done twice."""
     try:
         os.dup2(errors, 2)
@@ -282,11 +307,14 @@ def _be_child(
         most = _address_space() + limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         logging.disable(logging.CRITICAL)
-        also()
-        met = _protected(work)
-        told = memoryview(json.dumps(asdict(met)).encode())
-        while told:
-            told = told[os.write(writing, told) :]
+        for work in works:
+            met = _protected(work)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            told = memoryview(json.dumps({**asdict(met), "peak_kib": peak}).encode() + b"\n")
+            while told:
+                told = told[os.write(writing, told) :]
+            if met.trace:
+                break
     finally:
         os._exit(0)
 

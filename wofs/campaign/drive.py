@@ -18,7 +18,7 @@ from wofs.device import FileDevice, open_device
 from wofs.device.overlay import Overlay
 from wofs.fs import open as open_filesystem
 
-FAULTS_AT_A_TIME = 8
+FAULTS_AT_A_TIME = 20
 """Faults of one unit: as many are lost at most when a run is interrupted."""
 
 _PIECE = 1 << 20

@@ -215,7 +215,7 @@ class Struck:
                 met.refused = str(error)
             return met
 
-        met, death = run(struck, limits)
+        met, death = run((struck,), limits)[0]
         if met is None:
             return ("it hung" if death.timed_out else "the process ended"), ()
         if met.trace:

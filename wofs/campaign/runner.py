@@ -6,6 +6,7 @@ import gc
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from wofs.campaign import memory
 from wofs.campaign.catalog import generic
@@ -40,8 +41,8 @@ def work(unit: Unit) -> list[Result]:
     found = memory.work(replace(unit, faults=strays))
     if len(strays) < len(unit.faults):
         truth = truth_of(unit.path, unit.norecovery, unit.mounted)
-        on_disk = (fault for fault in unit.faults if fault.klass != memory.CLASS)
-        found += [one(truth, fault, unit.limits) for fault in on_disk]
+        on_disk = [fault for fault in unit.faults if fault.klass != memory.CLASS]
+        found += several(truth, on_disk, unit.limits)
     return found
 
 
@@ -59,17 +60,26 @@ def truth_of(path: str, norecovery: bool, mounted: bool = False) -> Truth:
 
 def one(truth: Truth, fault: Fault, limits: Limits) -> Result:
     """Run one fault."""
-    try:
-        image, struck = apply(truth, fault)
-    except BadTarget as error:  # the generator's defect: it must be seen, and cost nothing else
-        return Result(fault, "broken", ("fault: cannot be made",), str(error))
-    met, death = run(lambda: meet(truth, image, struck), limits)
-    result = judge(fault, struck, met, death)
-    if result.outcome == "silent" and not result.laws and met is not None and not met.failures:
-        result.reason = reason_for(changed_fields(truth, image, struck), met.attributes)
-        if result.reason:
-            result.outcome = "invisible"
-    return result
+    return several(truth, (fault,), limits)[0]
+
+
+def several(truth: Truth, faults: Sequence[Fault], limits: Limits) -> list[Result]:
+    """Run faults of one image, one after the other."""
+    results: dict[int, Result] = {}
+    made: list[tuple[int, Overlay, list[Struck]]] = []
+    for at, fault in enumerate(faults):
+        try:
+            made.append((at, *apply(truth, fault)))
+        except BadTarget as error:  # the generator's defect: it must be seen, and cost no more
+            results[at] = Result(fault, "broken", ("fault: cannot be made",), str(error))
+    works = [partial(meet, truth, image, struck) for _, image, struck in made]
+    for (at, image, struck), (met, death) in zip(made, run(works, limits), strict=True):
+        results[at] = result = judge(faults[at], struck, met, death)
+        if result.outcome == "silent" and not result.laws and met is not None and not met.failures:
+            result.reason = reason_for(changed_fields(truth, image, struck), met.attributes)
+            if result.reason:
+                result.outcome = "invisible"
+    return [results[at] for at in range(len(faults))]
 
 
 def apply(truth: Truth, fault: Fault) -> tuple[Overlay, list[Struck]]:
