@@ -17,6 +17,7 @@ FOUND = [
     ("meta-uuid", 'inode["/attrs"].dirdata[0].entry[15].ftype=0', "WX0304"),
     ("new-defaults", 'inode["/attrs/fifo"].nblocks=1', "WX0410"),
     ("new-defaults", 'inode["/attrs"].nblocks=3', "WX0410"),
+    ("old-v5", 'inode["/attrs/acl"].forkoff=23', "WX0501"),
     ("new-defaults", "sb[0].width=1", "WX0101"),
     ("new-defaults", "sb[0].unit=1", "WX0101"),
     ("new-defaults", "sb[0].versionnum=0xb5b5", "WX0101"),

@@ -38,6 +38,9 @@ _REMOTE_EXTRA_BYTES = 8
 """What a remote entry takes up beyond a local one without value
 (`xfs_attr_leaf_entsize_remote`: its structure is padded to 12 bytes)."""
 
+_EMPTY = b"\0\x04\0"
+"""A shortform of its header alone: a total of four bytes, no attribute."""
+
 Value = bytes | tuple[int, int]
 """A value, or where a remote one lies: (first attribute block, length)."""
 
@@ -57,7 +60,7 @@ class Attributes:
         if not inode.forkoff:
             return False
         if inode.aformat == FMT_LOCAL:
-            return len(inode.afork) > 2 and inode.afork[2] > 0
+            return inode.afork[:3] != _EMPTY
         return inode.anextents > 0
 
     def names(self, inode: Inode) -> list[bytes]:
