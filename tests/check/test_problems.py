@@ -140,6 +140,7 @@ FAULTS: dict[str, Callable[[Subject], None]] = {
     "WX0106": lambda s: s.add(s.part("sb"), 144, "Q", -1),
     "WX0107": _short,
     "WX0108": lambda s: s.add(s.part("sb"), 212, "I", 1 << 20),
+    "WX0113": lambda s: s.put(s.part("dirdata"), 16, "Q", 1 << 60),
     "WX0201": lambda s: s.put(s.part("agf"), 8, "I", 77),
     "WX0202": lambda s: s.put(s.part("agi"), 8, "I", 77),
     "WX0203": lambda s: s.put(s.part("agfl"), 4, "I", 77),
@@ -263,6 +264,20 @@ def test_a_lost_block_hides_only_what_it_may_hold(subject: Subject) -> None:
     assert {f.ino for f in report.findings if f.problem.code in ("WX0306", "WX0404")} >= {
         subject.inos["/"], subject.inos[path],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_writes_later_than_the_log(subject: Subject, jobs: int) -> None:
+    subject.device.restore()
+    block, agi = subject.part("dirdata"), subject.part("agi", 1)
+    subject.put(block, 16, "Q", 1 << 40)
+    subject.put(agi, 320, "Q", 1 << 40)
+    subject.put(subject.part("agf", 1), 208, "Q", (1 << 64) - 1)  # not written since mkfs
+    report = check(subject.device, jobs=jobs)
+    subject.device.restore()
+    assert set(report.counts) == {"WX0113"}
+    assert [f.offset for f in report.findings] == sorted([block.start + 16, agi.start + 320])
+    assert {f.found for f in report.findings} == {"256:0"}
 
 
 def test_counters_of_inode_trees(image: Unpack) -> None:

@@ -73,6 +73,11 @@ _ROWS = (
      "An external log is given by -o logdev=FILE.",
      "xfs_log.c: xfs_log_mount",
      "Whether the image is clean is unknown."),
+    ("WX0113", "lsn-ahead", ERROR, "metadata claims a later write than the log has",
+     "The lsn of the superblock, of AG headers, and of blocks of btrees, directories and "
+     "attributes is not beyond the end of the log.",
+     "xfs_log.c: xfs_log_check_lsn; xfs_log_priv.h: xlog_valid_lsn",
+     "The kernel refuses the block as corrupt, or the mount; replay would skip newer changes."),
     ("WX0201", "agf-damaged", ERROR, "an AGF is damaged",
      "Sector 1 of an AG carries XAGF, its AG number and length, heights and counters in range.",
      "xfs_alloc.c: xfs_agf_verify",

@@ -25,6 +25,8 @@ from wofs.check.supers import (
     check_log,
     check_size,
     choose_super,
+    report_log_order,
+    watch_log_order,
 )
 from wofs.check.work import Pass, pieces
 from wofs.device.base import Device
@@ -76,6 +78,7 @@ def check(
         check_size(state)
         check_features(state)
         clean = check_log(state, mounted.sb, log_device)
+        watch_log_order(state)
         check_copies(state)
         check_headers(state)
         own_log(state)
@@ -84,6 +87,7 @@ def check(
         check_realtime(state, clean and not agno)
         if clean and not agno:
             check_counters(state)
+        report_log_order(state)
         name_findings(state)
         if atlas is not None:
             atlas.fill(state)

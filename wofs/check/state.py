@@ -89,8 +89,8 @@ class Folders:
         return self.parent[at] if at >= 0 else 0
 
 
-Common = tuple[Rows, list[tuple[int, Columns]]]
-"""What every unit of work may find: findings, and who owns blocks of which AG."""
+Common = tuple[Rows, list[tuple[int, Columns]], dict[int, tuple[str, int, int]]]
+"""What every unit of work may find: findings, who owns blocks of which AG, and what is ahead."""
 
 
 class State:
@@ -112,6 +112,9 @@ class State:
         self.unlinked: set[int] = set()
         self.rmaps: set[int] = set()
         self.shares: dict[int, list[tuple[int, int, int]]] = {}
+        self.ahead: dict[int, tuple[str, int, int]] = {}
+        """Blocks that say they were written later than the log ends, by sector: (name, offset of
+        that in bytes, when)."""
         self.done = self.total = 0
         self.with_parents = bool(geo.incompat & feat.INCOMPAT_PARENT)
         self._agino_log, self._agino_mask = geo.agino_log, geo.agino_mask
@@ -125,12 +128,14 @@ class State:
     def take(self) -> Common:
         """Take out the findings and the owners noted up to now."""
         spans = [(agno, spans.take()) for agno, spans in enumerate(self.spans) if len(spans)]
-        return self.report.take(), spans
+        ahead, self.ahead = self.ahead, {}
+        return self.report.take(), spans, ahead
 
     def add(self, found: Common) -> None:
         """Add what another process took out of its state."""
-        rows, spans = found
+        rows, spans, ahead = found
         self.report.extend(rows)
+        self.ahead.update(ahead)
         for agno, columns in spans:
             self.spans[agno].extend(columns)
 

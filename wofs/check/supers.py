@@ -14,6 +14,7 @@ from wofs.ondisk import features as feat
 from wofs.ondisk.sb import Superblock
 from wofs.xfs import log as xfs_log
 from wofs.xfs.agheaders import ags_present
+from wofs.xfs.buffer import Block
 from wofs.xfs.super import read_copy, read_super
 
 GEOMETRY = (
@@ -25,6 +26,10 @@ GEOMETRY = (
 """What a copy of the superblock must share with the primary one."""
 
 _TRIED_COPIES = 4
+_NULL_LSN = (1 << 64) - 1
+"""`NULLCOMMITLSN`, of what mkfs or repair wrote (`xfs_log_check_lsn`)."""
+
+_SB_LSN = Superblock.spec.field("lsn").offset
 
 
 def choose_super(device: Device, report: Report) -> int:
@@ -139,3 +144,37 @@ def check_counters(state: State) -> None:
             state.report.add(
                 f"sb-{name}", "superblock", name, expected=total, found=found, offset=0
             )
+
+
+def watch_log_order(state: State) -> None:
+    """Have every block noted that claims a later write than the log has (`xlog_valid_lsn`)."""
+    log = state.mount.log
+    if not log.known or not log.cycle:
+        return
+    end = log.head_lsn + (1 << 32 if log.head_lsn < log.last_lsn else 0)
+    sb = state.mount.sb
+    if sb.lsn > end:
+        state.ahead[0] = ("superblock", _SB_LSN, sb.lsn)
+
+    def watch(block: Block) -> None:
+        at = block.kind.lsn
+        if at is not None:
+            lsn = int.from_bytes(block.data[at : at + 8], "big")
+            if end < lsn != _NULL_LSN:
+                state.ahead[block.daddr] = (block.obj, at, lsn)
+
+    state.mount.buffers.watch = watch
+
+
+def report_log_order(state: State) -> None:
+    """Report what was noted."""
+    last = state.mount.log.head_lsn
+    for daddr, (obj, at, lsn) in sorted(state.ahead.items()):
+        state.report.add(
+            "lsn-ahead", obj, "lsn", expected=f"at most {_shown(last)}, where the log ends",
+            found=_shown(lsn), offset=(daddr << 9) + at,
+        )  # fmt: skip
+
+
+def _shown(lsn: int) -> str:
+    return f"{lsn >> 32}:{lsn & 0xFFFFFFFF}"

@@ -18,7 +18,7 @@ _INVISIBLE = "invisible"
 _SLACK = (
     "Nor what nobody reads: bytes behind the last record of a btree block, the last entry of an "
     "index block, the end of a value or a target, in free inodes and in the free space of "
-    "blocks; and fields that only writers use (lsn, next free inode hints, timers, padding)."
+    "blocks; and fields that only writers use (an earlier lsn, hints, padding)."
 )
 
 

@@ -123,6 +123,6 @@ class Agfl(Record):
     crc = crc32c(32)
 
 
-AGF_KIND = Kind("agf", (b"XAGF",), magic=0, crc=216, uuid=64, blkno=None, owner=None)
-AGI_KIND = Kind("agi", (b"XAGI",), magic=0, crc=312, uuid=296, blkno=None, owner=None)
-AGFL_KIND = Kind("agfl", (b"XAFL",), magic=0, crc=32, uuid=8, blkno=None, owner=None)
+AGF_KIND = Kind("agf", (b"XAGF",), magic=0, crc=216, uuid=64, blkno=None, owner=None, lsn=208)
+AGI_KIND = Kind("agi", (b"XAGI",), magic=0, crc=312, uuid=296, blkno=None, owner=None, lsn=320)
+AGFL_KIND = Kind("agfl", (b"XAFL",), magic=0, crc=32, uuid=8, blkno=None, owner=None, lsn=24)

@@ -104,7 +104,7 @@ LONG_LINK = LongHeader.pick("level", "numrecs", "leftsib", "rightsib")
 
 
 def _short(name: str, *magics: bytes) -> Kind:
-    return Kind(name, magics, magic=0, crc=52, uuid=32, blkno=16, owner=48, owner_size=4)
+    return Kind(name, magics, magic=0, crc=52, uuid=32, blkno=16, owner=48, owner_size=4, lsn=24)
 
 
 INOBT = _short("inobt block", b"IAB3")
@@ -113,4 +113,4 @@ BNOBT = _short("bnobt block", b"AB3B")
 CNTBT = _short("cntbt block", b"AB3C")
 RMAPBT = _short("rmapbt block", b"RMB3")
 REFCOUNTBT = _short("refcountbt block", b"R3FC")
-BMBT = Kind("bmbt block", (b"BMA3",), magic=0, crc=64, uuid=40, blkno=24, owner=56)
+BMBT = Kind("bmbt block", (b"BMA3",), magic=0, crc=64, uuid=40, blkno=24, owner=56, lsn=32)

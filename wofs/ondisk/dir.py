@@ -21,7 +21,7 @@ MAGIC_NODE = b"\x3e\xbe"
 MAGIC_ATTR_LEAF = b"\x3b\xee"
 
 DIR_DATA = Kind(
-    "directory block", (MAGIC_BLOCK, MAGIC_DATA), magic=0, crc=4, uuid=24, blkno=8, owner=40
+    "directory block", (MAGIC_BLOCK, MAGIC_DATA), magic=0, crc=4, uuid=24, blkno=8, owner=40, lsn=16
 )
 DIR_INDEX = Kind(
     "directory index block",
@@ -31,9 +31,10 @@ DIR_INDEX = Kind(
     uuid=32,
     blkno=16,
     owner=48,
+    lsn=24,
 )
 DIR_FREE = Kind(
-    "directory free block", (b"XDF3",), magic=0, crc=4, uuid=24, blkno=8, owner=40
+    "directory free block", (b"XDF3",), magic=0, crc=4, uuid=24, blkno=8, owner=40, lsn=16
 )
 ATTR_INDEX = Kind(
     "attribute block",
@@ -43,6 +44,7 @@ ATTR_INDEX = Kind(
     uuid=32,
     blkno=16,
     owner=48,
+    lsn=24,
 )
 
 FT_UNKNOWN, FT_REG, FT_DIR, FT_CHR, FT_BLK, FT_FIFO, FT_SOCK, FT_LNK, FT_WHT = range(9)

@@ -15,7 +15,8 @@ class Kind:
 
     `magics` are the accepted values of the `magic_size` bytes at `magic`; `crc`, `uuid`,
     `blkno` and `owner` are byte offsets (None: the block has no such field); `owner_size`
-    is 4 (an AG number) or 8 (an inode number). `blkno` holds the block's own daddr.
+    is 4 (an AG number) or 8 (an inode number). `blkno` holds the block's own daddr, `lsn` the
+    place in the log of its last write (None where the kernel does not look at it).
     """
 
     name: str
@@ -27,3 +28,4 @@ class Kind:
     owner: int | None
     owner_size: int = 8
     blkno_size: int = 8
+    lsn: int | None = None

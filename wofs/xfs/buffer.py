@@ -8,7 +8,7 @@ take a `Block` and so never see bytes that were not proved. Source: the kernel's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wofs.device.base import Device
 from wofs.device.crc import crc_of
@@ -53,6 +53,8 @@ class Buffers:
         self._device = device
         self._geo = geo
         self._cache: Cache[tuple[int, int, str, int | None], Block] = Cache(cache_bytes, _weight)
+        self.watch: Callable[[Block], None] | None = None
+        """Told of every block that was proved, for a check of what no reader minds."""
 
     def where(
         self,
@@ -117,7 +119,10 @@ class Buffers:
             )
         self._prove_crc(kind, data, daddr, obj)
         self._prove_place(kind, data, daddr, obj, owner)
-        return Block(data, daddr, kind, magic, obj)
+        block = Block(data, daddr, kind, magic, obj)
+        if self.watch is not None:
+            self.watch(block)
+        return block
 
     def _prove_crc(self, kind: Kind, data: bytes, daddr: int, obj: str) -> None:
         stored = int.from_bytes(data[kind.crc : kind.crc + 4], "little")
