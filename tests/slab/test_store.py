@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import pytest
 
-from wofs.errors import StaleHandle
+from wofs.errors import NoBackend, StaleHandle
 from wofs.slab import Shelf, Store
 from wofs.slab.store import BATCH_BYTES, SLOT_BYTES
 
@@ -184,7 +184,9 @@ def test_a_forked_child_reads_but_does_not_publish(store: Store) -> None:
 
 def test_a_number_is_not_cut_down(store: Store) -> None:
     batch = store.raw.batch(1000)
-    (place,) = batch.put(1, [(2**64 - 1, 7, b"x")])
+    index = dict[Hashable, int]()
+    assert batch.put(1, [("key", 2**64 - 1, 7, b"x")], index) == (1, 1)
+    place = index["key"]
     assert store.raw.read(place, 1, 2**64 - 1, 7) == b"x"
     a = 2**64 - 1
     for wrong in ((place + 2**64, 1, a, 7), (place, 2**32 + 1, a, 7), (place, 1, a, 2**64 + 7)):
@@ -194,10 +196,15 @@ def test_a_number_is_not_cut_down(store: Store) -> None:
         store.raw.view(place, 1, -1, 7)
     with pytest.raises(OverflowError):
         store.raw.read_many([place], 1, [-1])
-    for row in ((-1, 0, b""), (0, 2**64, b"")):
+    for row in ((0, -1, 0, b""), (0, 0, 2**64, b"")):
         with pytest.raises(OverflowError):
-            batch.put(0, [row])
+            batch.put(0, [row], {})
     assert batch.state()[3] == 1
+
+
+def test_a_store_has_so_many_slots_at_most() -> None:
+    with pytest.raises(NoBackend, match="Invalid argument"):
+        Store.create((SLOT_BYTES << 20) + 1, "memfd", "metadata", KINDS)
 
 
 def test_the_same_kinds_take_room_in_the_registry_once() -> None:
@@ -232,13 +239,13 @@ import os
 from wofs.slab import Store
 store = Store.create(1 << 20, "memfd", "metadata", ("inode",))
 batch = store.raw.batch(100)
-batch.put(0, [(1, 0, b"x")])
+batch.put(0, [(1, 1, 0, b"x")], {})
 address = batch.state()[0]
 ready, go = os.pipe(), os.pipe()
 child = os.fork()
 if not child:
     os.read(go[0], 1)
-    from wofs.errors import StaleHandle
+    from wofs.errors import NoBackend, StaleHandle
     try:
         print(store.locate(address), flush=True)
     except StaleHandle:
@@ -248,7 +255,7 @@ del batch
 store.close()
 other = Store.create(64 << 10, "memfd", "metadata", ("another",))
 kept = other.raw.batch(100)
-kept.put(0, [(1, 0, b"y")])
+kept.put(0, [(1, 1, 0, b"y")], {})
 os.write(go[1], b"x")
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -258,7 +265,9 @@ import ctypes, mmap
 from wofs.slab import Store
 store = Store.create(1 << 20, "memfd", "metadata", ("inode",))
 batch = store.raw.batch(100)
-(place,) = batch.put(0, [(1, 0, b"x" * 50)])
+index = {}
+batch.put(0, [(1, 1, 0, b"x" * 50)], index)
+place = index[1]
 address = batch.state()[0]
 protect = ctypes.CDLL(None).mprotect
 room = mmap.mmap(-1, 4096 * 140_000)
@@ -298,9 +307,21 @@ def test_a_batch_that_the_system_does_not_take_back_is_gone_all_the_same() -> No
 def test_nothing_at_the_very_end_is_found() -> None:
     store = Store.create(SLOT_BYTES, "memfd", "metadata", KINDS)
     batch = store.raw.batch(SLOT_BYTES - 32)
-    rows = [(1, 0, bytes(SLOT_BYTES - 64)), (2, 0, b"")]
-    places = batch.put(0, rows)
-    assert places == [0, SLOT_BYTES - 32]
-    assert [
-        store.raw.read(place, 0, a, 0) for place, (a, *_) in zip(places, rows, strict=True)
-    ] == [data for *_, data in rows]
+    index, data = dict[Hashable, int](), bytes(SLOT_BYTES - 64)
+    assert batch.put(0, [(1, 1, 0, data), (2, 2, 0, b"")], index) == (2, len(data))
+    assert index == {1: 0, 2: SLOT_BYTES - 32}
+    assert store.raw.read(index[1], 0, 1, 0) == data
+    assert store.raw.read(index[2], 0, 2, 0) == b""
+
+
+def test_a_key_that_acts_when_it_is_hashed_spoils_nothing(store: Store) -> None:
+    class Key:
+        def __hash__(self) -> int:
+            rows.clear()
+            return 1
+
+    rows = [(Key(), number, 0, b"x" * 100) for number in range(40)]
+    index = dict[Hashable, int]()
+    assert store.raw.batch(10_000).put(0, rows, index) == (40, 4000)
+    assert rows == []
+    assert len(index) == 40

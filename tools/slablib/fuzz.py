@@ -407,7 +407,7 @@ def takes_nothing(store: Store) -> None:
     refused(lambda: store.raw.batch(0), SlabError)
     for batch in store.batches:
         if batch.raw is not None:
-            refused(lambda raw=batch.raw: raw.put(0, [(1, 1, b"x")]), SlabError)  # type: ignore[misc]
+            refused(lambda raw=batch.raw: raw.put(0, [(1, 1, 1, b"x")], {}), SlabError)  # type: ignore[misc]
             refused(batch.raw.seal, SlabError)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 
 from slablib import odd
@@ -117,12 +117,30 @@ def put(f: Fuzzer) -> None:
     if found is None or sum(len(b.kept) for b in found[0].batches) > MOST_KEPT:
         return
     store, batch, raw = found
-    rows, kind = some_rows(f, batch), f.rng.randrange(store.kinds)
-    places = raw.put(kind, list(rows))
-    wanted = store.put(batch, kind, rows)
-    if places != wanted:
-        raise Wrong(f"put at {places}, should be at {wanted}")
-    f.kept += len(places)
+    rows, kind, index = some_rows(f, batch), f.rng.randrange(store.kinds), dict[Hashable, int]()
+    keyed = [(number, *row) for number, row in enumerate(rows)]
+    done, size = raw.put(kind, f.rng.choice((list, tuple, iter))(keyed), index)
+    places = dict(enumerate(store.put(batch, kind, rows)))
+    wanted = (len(places), sum(len(data) for _, _, data in rows[: len(places)]))
+    if index != places or (done, size) != wanted:
+        raise Wrong(f"put {done} of {size} bytes at {index}, should be {wanted} at {places}")
+    f.kept += done
+
+
+class Key:
+    """A key that empties the rows when it is asked for its hash."""
+
+    def __init__(self, rows: list[object]) -> None:
+        self.rows = rows
+
+    def __hash__(self) -> int:
+        """Return a number, after that."""
+        self.rows.clear()
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same."""
+        return self is other
 
 
 @step(5)
@@ -132,24 +150,27 @@ def odd_put(f: Fuzzer) -> None:
     if found is None:
         return
     store, batch, raw = found
-    rows: list[object] = list(some_rows(f, batch))
+    rows: list[object] = [(Key([]), *row) for row in some_rows(f, batch)]
     for _ in range(f.rng.randint(0, 2)):
         data = f.rng.choice(odd.DATA)
-        row = (f.number(3), f.number(4), data)
-        rows.insert(0, f.rng.choice((row, row, row[:2], (*row, 1), list(row), None)))
+        row = (Key(rows), f.number(3), f.number(4), data)
+        rows.insert(0, f.rng.choice((row, row, row[:3], (*row, 1), list(row), None)))
+    given, index = list(rows), dict[Hashable, int]()
     kind = f.number(f.rng.choice((0, store.kinds - 1, store.kinds)))
-    ask: Callable[..., list[int]] = raw.put
+    ask: Callable[..., tuple[int, int]] = raw.put
     try:
-        places = ask(kind, f.rng.choice((rows, rows, rows, tuple(rows), None)))
+        done, _ = ask(kind, f.rng.choice((rows, rows, rows, tuple(rows), None)), index)
     except (*BAD_ARGUMENT, SlabError, OSError):
         return
-    if odd.value(kind) not in range(store.kinds) or not all(isinstance(r, tuple) for r in rows):
-        raise Wrong(f"took {rows!r:.300} of kind {kind!r}")
-    taken = [(int(row[0]), int(row[1]), bytes(row[2])) for row in rows]  # type: ignore[index]
+    if odd.value(kind) not in range(store.kinds) or not all(isinstance(r, tuple) for r in given):
+        raise Wrong(f"took {given!r:.300} of kind {kind!r}")
+    taken = [(int(row[1]), int(row[2]), bytes(row[3])) for row in given]  # type: ignore[index]
     if any(not 0 <= number < 2**64 for row in taken for number in row[:2]):
         raise Wrong(f"took a key of {taken!r:.300}")
-    if batch in store.batches and places != store.put(batch, odd.value(kind), taken):
-        raise Wrong(f"put {rows!r:.300} at {places}")
+    if len(index) != done or (
+        batch in store.batches and list(index.values()) != store.put(batch, odd.value(kind), taken)
+    ):
+        raise Wrong(f"put {given!r:.300} at {index}")
 
 
 @step(2)

@@ -8,6 +8,7 @@ impossible to enter: each directory has one parent, and the root has no name.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 from wofs.errors import BadField, ImageError
@@ -15,7 +16,7 @@ from wofs.fs.stat import DIR, TYPE_NAMES
 from wofs.ondisk.dir import FT_UNKNOWN, MODE_OF_FTYPE
 from wofs.ondisk.inode import FMT_LOCAL
 from wofs.xfs import _decode
-from wofs.xfs.dir import Entry
+from wofs.xfs.dir import MOST_AT_ONCE, Entry
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
 
@@ -158,7 +159,7 @@ class Tree:
         names: dict[int, bytes] = {}
         seen: set[bytes] = set()
         alone = directory.format == FMT_LOCAL or directory.size == self.mount.geo.dirblksize
-        alone = alone and not self.mount.protects_all  # else a block comes in parts
+        most = MOST_AT_ONCE if self.mount.protects_all else sys.maxsize  # of a block at once
         said, repeats = "", 0
         while len(errors) < _MOST_DAMAGED:
             try:
@@ -176,7 +177,7 @@ class Tree:
                 continue
             if not entries:
                 break
-            if alone:  # nothing follows, and a block's own names were compared
+            if alone and len(entries) < most:  # its own names were compared, nothing follows
                 yield Batch(self, directory, entries, names)
                 return
             after = entries[-1][0]

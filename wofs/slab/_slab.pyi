@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from os import PathLike
 
 SiteTuple = tuple[str, str, str, str | None, int, int, int, int]
@@ -41,7 +41,13 @@ class Store:
     def close(self) -> None: ...
 
 class Batch:
-    def put(self, kind: int, rows: list[tuple[int, int, bytes]], /) -> list[int]: ...
+    def put(
+        self,
+        kind: int,
+        rows: Iterable[tuple[Hashable, int, int, bytes]],
+        index: dict[Hashable, int],
+        /,
+    ) -> tuple[int, int]: ...
     def seal(self) -> None: ...
     def state(self) -> tuple[int, int, int, int, int]: ...
 

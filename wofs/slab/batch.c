@@ -77,7 +77,7 @@ slab_status slab_store_open(slab_store *store, uint32_t nslots, size_t slot_byte
                             const char *backend, const char *label, slab_kinds *kinds) {
     memset(store, 0, sizeof *store);
     store->backend = slab_backend_called(backend);
-    if (!store->backend || !nslots || !slot_bytes || slot_bytes % slab_page() ||
+    if (!store->backend || !nslots || nslots > SLAB_MAX_SLOTS || !slot_bytes || slot_bytes % slab_page() ||
         slot_bytes > SIZE_MAX / 4 / nslots) {
         errno = EINVAL;
         return SLAB_OS;

@@ -9,6 +9,7 @@
 #include "slab.h"
 
 #define SLAB_MAX_KINDS 32
+#define SLAB_MAX_SLOTS (1u << 20) /* of a store */
 
 /* What stands before each object. */
 typedef struct {

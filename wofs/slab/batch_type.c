@@ -315,16 +315,18 @@ PyTypeObject slab_store_type = {
 };
 
 /* ---- batches */
+#define FEW_ROWS 32
+
 static int take_row(PyObject *item, slab_row *row) {
     unsigned long long a, b;
-    PyObject *data = PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 3 ? PyTuple_GET_ITEM(item, 2)
+    PyObject *data = PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 4 ? PyTuple_GET_ITEM(item, 3)
                                                                         : NULL;
     if (!data || !PyBytes_Check(data)) {
-        PyErr_SetString(PyExc_TypeError, "a row is a tuple of two numbers and bytes");
+        PyErr_SetString(PyExc_TypeError, "a row is a tuple of a key, two numbers and bytes");
         return -1;
     }
-    if (take_number(PyTuple_GET_ITEM(item, 0), UINT64_MAX, &a) < 0 ||
-        take_number(PyTuple_GET_ITEM(item, 1), UINT64_MAX, &b) < 0)
+    if (take_number(PyTuple_GET_ITEM(item, 1), UINT64_MAX, &a) < 0 ||
+        take_number(PyTuple_GET_ITEM(item, 2), UINT64_MAX, &b) < 0)
         return -1;
     if ((size_t)PyBytes_GET_SIZE(data) > UINT32_MAX / 2) {
         slab_raise(SLAB_FULL);
@@ -334,45 +336,59 @@ static int take_row(PyObject *item, slab_row *row) {
     return 0;
 }
 
-static PyObject *publish(slab_batch *batch, unsigned int kind, const slab_row *rows, size_t count,
-                         uint64_t *places) {
-    size_t done;
-    slab_status status = slab_batch_put(batch, kind, rows, count, places, &done);
-    if (status != SLAB_OK)
-        return slab_raise(status);
-    PyObject *out = PyList_New((Py_ssize_t)done);
-    for (size_t i = 0; out && i < done; i++) {
+/* Note where the first `done` rows lie; a key may do anything when it is asked for its hash. */
+static int note_places(PyObject *index, PyObject *rows, const uint64_t *places, size_t done) {
+    for (size_t i = 0; i < done; i++) {
+        PyObject *key = PyTuple_GET_ITEM(PyTuple_GET_ITEM(rows, (Py_ssize_t)i), 0);
         PyObject *place = PyLong_FromUnsignedLongLong(places[i]);
-        if (place)
-            PyList_SET_ITEM(out, (Py_ssize_t)i, place);
-        else
-            Py_CLEAR(out);
+        int failed = !place || PyDict_SetItem(index, key, place) < 0;
+        Py_XDECREF(place);
+        if (failed)
+            return -1;
     }
-    return out;
+    return 0;
 }
 
-/* put(kind, [(a, b, bytes)]) -> places of as many as fit */
-static PyObject *batch_put(PyObject *self, PyObject *const *args, Py_ssize_t given) {
-    PyObject *out = NULL;
-    uint32_t kind;
-    if (!are_so_many(given, 2) || take_kind(args[0], &kind) < 0)
-        return NULL;
-    PyObject *list = args[1];
-    if (!PyList_Check(list))
-        return PyErr_Format(PyExc_TypeError, "rows are a list");
-    size_t count = (size_t)PyList_GET_SIZE(list), taken = 0;
-    slab_row *rows = calloc(count + 1, sizeof *rows);
-    uint64_t *places = calloc(count + 1, sizeof *places);
-    if (!rows || !places)
+/* Publish as many rows as fit; `rows` is a tuple of nobody else. */
+static PyObject *publish(slab_batch *batch, uint32_t kind, PyObject *rows, PyObject *index) {
+    slab_row few[FEW_ROWS], *taken = few;
+    uint64_t few_places[FEW_ROWS], *places = few_places;
+    size_t count = (size_t)PyTuple_GET_SIZE(rows), done = 0, size = 0;
+    if (count > FEW_ROWS) {
+        taken = calloc(count, sizeof *taken);
+        places = calloc(count, sizeof *places);
+    }
+    int failed = !taken || !places;
+    if (failed)
         PyErr_NoMemory();
-    else
-        while (taken < count && take_row(PyList_GET_ITEM(list, (Py_ssize_t)taken), &rows[taken]) == 0)
-            taken++;
-    if (!PyErr_Occurred())
-        out = publish(batch_of(self), kind, rows, count, places);
-    free(rows);
-    free(places);
-    return out;
+    for (size_t i = 0; !failed && i < count; i++)
+        failed = take_row(PyTuple_GET_ITEM(rows, (Py_ssize_t)i), &taken[i]) < 0;
+    slab_status status = failed ? SLAB_OK : slab_batch_put(batch, kind, taken, count, places, &done);
+    if (status != SLAB_OK)
+        slab_raise(status);
+    for (size_t i = 0; i < done; i++)
+        size += taken[i].size;
+    failed = failed || status != SLAB_OK || note_places(index, rows, places, done) < 0;
+    if (taken != few)
+        free(taken);
+    if (places != few_places)
+        free(places);
+    return failed ? NULL : Py_BuildValue("(nn)", (Py_ssize_t)done, (Py_ssize_t)size);
+}
+
+/* put(kind, [(key, a, b, bytes)], index) -> (how many fit, their bytes); index[key] says where */
+static PyObject *batch_put(PyObject *self, PyObject *const *args, Py_ssize_t given) {
+    uint32_t kind;
+    if (!are_so_many(given, 3) || take_kind(args[0], &kind) < 0)
+        return NULL;
+    if (!PyDict_CheckExact(args[2]))
+        return PyErr_Format(PyExc_TypeError, "an index is a dictionary");
+    PyObject *rows = PySequence_Tuple(args[1]);
+    if (!rows)
+        return NULL;
+    PyObject *found = publish(batch_of(self), kind, rows, args[2]);
+    Py_DECREF(rows);
+    return found;
 }
 
 static PyObject *batch_seal(PyObject *self, PyObject *Py_UNUSED(ignored)) {

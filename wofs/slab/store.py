@@ -210,21 +210,20 @@ class Shelf:
             self._weigh(len(row[2]), 1)
 
     def _put(self, kind: int, rows: Sequence[Row]) -> None:
-        rest = list(rows)
+        rest = rows
         while rest:
-            batch = self._batch_for(rest[0])
-            places = batch.put(kind, [row[1:] for row in rest])
-            done = rest[: len(places)]
-            self._young.places.update(zip([row[0] for row in done], places, strict=True))
-            if batch is self._open and self._young.large:
-                for row in done:
-                    self._young.large.pop(row[0], None)
-            rest = rest[len(places) :]
-            if rest or batch is not self._open:
+            batch, young = self._batch_for(rest[0]), self._young
+            done, size = batch.put(kind, rest, young.places)
+            if batch is not self._open:
                 batch.seal()
-            if rest and batch is self._open:
+            elif young.large:
+                for row in rest[:done]:
+                    young.large.pop(row[0], None)
+            if done < len(rest) and batch is self._open:
+                batch.seal()
                 self._open = None
-            self._weigh(sum(len(row[3]) for row in done), len(done))
+            rest = rest[done:]
+            self._weigh(size, done)
 
     def _batch_for(self, row: Row) -> _slab.Batch:
         """Return a batch to put an object into; where it is full, it takes none."""

@@ -86,15 +86,26 @@ _LISTED_BYTES = 1 << 10
 """A map that takes no more than this is read into lists, which are faster than views."""
 
 
+_ONE = struct.Struct("=4Q")
+"""A map of one extent, which most files and directories have."""
+
+
 def _encode(extents: ExtentMap) -> bytes:
     """Write a map down: one column after the other, in native 64-bit words."""
     columns = (extents.startoff, extents.fsblock, extents.count, extents.unwritten)
+    if len(extents) == 1:
+        return _ONE.pack(*[column[0] for column in columns])
     return b"".join([array("Q", iter(column)).tobytes() for column in columns])
 
 
 def _decode(_key: tuple[int, Fork], written: memoryview) -> ExtentMap:
     """Return the map that was written down; a long one reads the bytes where they lie."""
     extents = ExtentMap.__new__(ExtentMap)
+    if len(written) == _ONE.size:
+        startoff, fsblock, count, unwritten = _ONE.unpack(written)
+        extents.startoff, extents.fsblock = [startoff], [fsblock]
+        extents.count, extents.unwritten = [count], [unwritten]
+        return extents
     words: Sequence[int] = written.cast("Q")
     if len(written) <= _LISTED_BYTES:
         words = words.tolist()  # type: ignore[attr-defined]

@@ -70,20 +70,20 @@ class Directories:
             raise NotDir(f"inode {inode.ino} is no directory")
         if inode.format == FMT_LOCAL:
             return _behind(self._shortform(inode), after, True)
-        size = self._vol.geo.dirblksize
-        start = self._next_block(inode, (after << 3) // size * size)
+        size, extents = self._vol.geo.dirblksize, self._maps.extents(inode)
+        start = self._next_block(inode, extents, (after << 3) // size * size)
         while start is not None:
             found = _behind(self._data_block(inode, start), after, start == 0)
             if found:
                 return found
-            start = self._next_block(inode, start + size)
+            start = self._next_block(inode, extents, start + size)
         return []
 
     def parent(self, inode: Inode) -> int:
         """Return the inode number that '..' names."""
         if inode.format == FMT_LOCAL:
             return self._shortform(inode)[1][1]
-        if self._next_block(inode, 0) != 0:
+        if self._next_block(inode, self._maps.extents(inode), 0) != 0:
             raise bad(self._where(inode), "extent 0", "no first block", "a mapped first block")
         return self._data_block(inode, 0)[1][1]
 
@@ -123,18 +123,18 @@ class Directories:
     def _is_block_form(self, inode: Inode) -> bool:
         return (
             inode.size == self._vol.geo.dirblksize
-            and self._next_block(inode, 0) == 0
+            and self._next_block(inode, self._maps.extents(inode), 0) == 0
             and self._load_data(inode, 0).magic == disk.MAGIC_BLOCK
         )
 
-    def _next_block(self, inode: Inode, start: int) -> int | None:
+    def _next_block(self, inode: Inode, extents: ExtentMap, start: int) -> int | None:
         """Return where the first mapped data block at or behind byte `start` begins, or None.
 
         Never lists them all: a sparse image may claim 32 GiB of directory.
         """
-        geo, extents = self._vol.geo, self._maps.extents(inode)
+        geo = self._vol.geo
         size, per = geo.dirblksize, geo.dirblk_fsbs
-        if start >= self.end(inode):
+        if start >= self._end(inode, extents):
             return None
         dablk = start >> geo.blocklog
         at = extents.find(dablk + per - 1)
@@ -144,7 +144,10 @@ class Directories:
 
     def end(self, inode: Inode) -> int:
         """Return the byte at which the data blocks end; the inode's size must be that."""
-        geo, extents = self._vol.geo, self._maps.extents(inode)
+        return self._end(inode, self._maps.extents(inode))
+
+    def _end(self, inode: Inode, extents: ExtentMap) -> int:
+        geo = self._vol.geo
         size, per, limit = geo.dirblksize, geo.dirblk_fsbs, geo.dir_leaf_dablk
         if inode.size % size or inode.size > DIR_LEAF_OFFSET:
             raise bad(self._where(inode), "size", inode.size, f"a multiple of {size}")
