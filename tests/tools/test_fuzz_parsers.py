@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,27 @@ def test_an_unknown_parser_is_told_with_those_there_are() -> None:
     done = run("nothing")
     assert done.returncode == 2
     assert "superblock" in done.stderr
+
+
+@needs_atheris
+def test_a_planted_fault_is_found_and_cut_down(tmp_path: Path) -> None:
+    """The tool over a copy of wofs in which a bound of shortform attributes is not checked."""
+    root = TOOL.parent.parent
+    for name in ("tools", "tests/support", "wofs"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "images").symlink_to(root / "images")
+    parser = tmp_path / "wofs" / "xfs" / "attr.py"
+    sound = parser.read_text()
+    assert sound.count("if at + 3 > totsize:") == 1
+    parser.write_text(sound.replace("if at + 3 > totsize:", "if at > totsize:"))
+    tool, found = str(tmp_path / "tools" / "fuzz-parsers"), str(tmp_path / "found")
+    argv = [sys.executable, tool, "attr-shortform", "--seconds", "60", "--corpus", found]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"IndexError ({parser}:" in done.stdout
+    small, *_ = (tmp_path / "found" / "attr-shortform" / "findings").glob("small-*")
+    assert len(small.read_bytes()) <= 600
+    assert f"--replay {small}" in done.stdout
 
 
 @needs_atheris

@@ -35,7 +35,7 @@ WHERE = Where("any.img", "any fork")
 _MEMBERS = [name for name in vars(_decode.Core) if not name.startswith("_")]
 _NAMES = (b"f", b"one", b"x" * 255, b"name-000100", b".", b"..")
 _FORKS: tuple[Fork, Fork] = ("data", "attr")
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 14
 _MOST_NAMES = 16
 
 
@@ -98,9 +98,12 @@ class _Asking:
         attrs = self.mounted.attrs
         names = self.ask(lambda: attrs.names(found))
         hold(names is None or all(b"." in name for name in names), "a name without namespace")
-        self.ask(lambda: list(attrs.items(found)))
+        if len(names or ()) < _MOST_NAMES:
+            self.ask(lambda: list(attrs.items(found)))
         for name in (*(names or ())[:8], b"user.none", b"system.posix_acl_access"):
-            self.ask(partial(_value, self.mounted, found, name))
+            value = self.ask(partial(_value, self.mounted, found, name))
+            lost = value is None and self.told[-1] is None and name in (names or ())
+            hold(not lost, f"listed, and not found: {name!r}")
 
     def _read(self, found: Inode) -> None:
         for start in (0, max(0, found.size - _READ_BYTES), found.size // 2):
@@ -137,15 +140,15 @@ def use(mounted: Mount, ino: int) -> list[object]:
     return _Asking(mounted, ino).told
 
 
-def _value(mounted: Mount, found: Inode, name: bytes) -> bytes:
+def _value(mounted: Mount, found: Inode, name: bytes) -> bytes | None:
     try:
         return mounted.attrs.get(found, name)
     except NoXattr:
-        return b""
+        return None
 
 
 def _segments(mounted: Mount, found: Inode) -> list[tuple[int, int]]:
-    return list(islice(mounted.data.segments(found), 1000))
+    return list(islice(mounted.data.segments(found), 100))
 
 
 def _lookup(mounted: Mount, found: Inode, name: bytes) -> parse.Entry | None:

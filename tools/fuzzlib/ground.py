@@ -9,6 +9,7 @@ options say otherwise: nothing else would get past them.
 from __future__ import annotations
 
 import random
+import re
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,10 @@ STALE, ALIEN, RAW, KEPT = 0x07, 0x08, 0x10, 0x20
 its bytes in whole; KEPT asks again of what write-once memory holds."""
 
 PATCH_BYTES = 8
+_ROUNDS = 6
+"""In each of them every field of a structure is changed once, for the seeds."""
+
+_INDEX = re.compile(r"\[[0-9]+\]")
 
 Mutation = Callable[[bytes, random.Random], bytes]
 """Makes an input of another."""
@@ -59,21 +64,28 @@ class Ground:
             IMAGES[name].unpack(path)
             self._file = FileDevice(path, f"{name}.img")
         self.device = Overlay(self._file)
-        self._fields: dict[Part, list[Spot]] = {}
+        self._fields: dict[Part, dict[str, list[Spot]]] = {}
         self.sound = mount(self.device, mount_options(norecovery=True), slab="none")
 
     @cached_property
     def parts(self) -> dict[str, list[Part]]:
-        """All structures by kind."""
-        found: dict[str, list[Part]] = {}
+        """Structures by kind, of each inode or AG the first, one from the middle, the last.
+
+        So those of large files, which take long to read, are not most of all.
+        """
+        owned: dict[tuple[str, int], list[Part]] = {}
         self.device.restore()
         for part in parts.parts_of(self.sound):
-            found.setdefault(part.kind, []).append(part)
+            owned.setdefault((part.kind, part.owner), []).append(part)
+        found: dict[str, list[Part]] = {}
+        for (kind, _), same in owned.items():
+            few = sorted({0, len(same) // 2, len(same) - 1})
+            found.setdefault(kind, []).extend(same[at] for at in few)
         return found
 
     @cached_property
     def all(self) -> list[Part]:
-        """All structures."""
+        """All of them."""
         return [part for kind in sorted(self.parts) for part in self.parts[kind]]
 
     def mounted(
@@ -132,18 +144,23 @@ class Ground:
         """Return a structure as it was."""
         return self._file.pread(part.start, part.size)
 
-    def fields(self, part: Part) -> list[Spot]:
-        """Return the fields of a structure, those of what it holds too."""
+    def fields(self, part: Part) -> dict[str, list[Spot]]:
+        """Return the fields of a structure by their names without indexes: `entry[].namelen`."""
         if part not in self._fields:
             held = inside(part, self.sound_bytes(part), self.sound.geo)
-            spots = [spot for spot in (*fields_of(part), *held) if 0 < spot.size <= 16]
-            self._fields[part] = spots
+            found = self._fields[part] = {}
+            for spot in (*fields_of(part), *held):
+                if 0 < spot.size <= 16:
+                    found.setdefault(_INDEX.sub("[]", spot.name), []).append(spot)
         return self._fields[part]
 
-    def change(self, part: Part, chance: random.Random) -> tuple[int, bytes]:
-        """Return (offset, value): a field at a boundary, off by one, or as another one is."""
-        spots, raw = self.fields(part), self.sound_bytes(part)
-        spot = chance.choice(spots)
+    def change(self, part: Part, chance: random.Random, name: str = "") -> tuple[int, bytes]:
+        """Return (offset, value): a field at a boundary, off by one, or as another one is.
+
+        Any name of a field is as likely as another, however many fields bear it.
+        """
+        fields, raw = self.fields(part), self.sound_bytes(part)
+        spot = chance.choice(fields[name or chance.choice(list(fields))])
         old = raw[spot.offset : spot.offset + spot.size]
         whole, high, low = int.from_bytes(old, "big"), 8 * spot.size - 1, 0
         if spot.bits is not None:
@@ -153,7 +170,7 @@ class Ground:
         if way < 0.3:
             value += chance.choice((-1, 1))
         elif way < 0.5:
-            other = chance.choice(spots)
+            other = chance.choice(fields[chance.choice(list(fields))])
             value = int.from_bytes(raw[other.offset : other.offset + other.size], "big")
         else:
             value = int.from_bytes(boundary(chance, spot.size), "big")
@@ -211,13 +228,15 @@ def patcher(image: str, kind: str) -> Mutation:
         base, choice = ground(image), ground(image).parts[kind]
         if chance.random() < 0.2:
             return another_patch(data, chance)
-        offset, value = base.change(choice[data[1] % len(choice)], chance)
-        return data + b"".join(
-            patch(offset + at, value[at : at + PATCH_BYTES])
-            for at in range(0, len(value), PATCH_BYTES)
-        )
+        return data + _cut(*base.change(choice[data[1] % len(choice)], chance))
 
     return mutate
+
+
+def _cut(offset: int, value: bytes) -> bytes:
+    """Return the patches that store a value of any length."""
+    steps = range(0, len(value), PATCH_BYTES)
+    return b"".join(patch(offset + at, value[at : at + PATCH_BYTES]) for at in steps)
 
 
 def seeds(image: str, kind: str, whole: int = 3) -> Iterator[bytes]:
@@ -229,8 +248,11 @@ def seeds(image: str, kind: str, whole: int = 3) -> Iterator[bytes]:
         yield bytes([0, which])
     for which in chance.sample(range(count), min(whole, count)):
         yield bytes([RAW, which]) + base.sound_bytes(choice[which])
-    for _ in range(100):
-        yield mutate(bytes([chance.choice((0, KEPT)), chance.randrange(count)]), chance)
+    for _ in range(_ROUNDS):
+        which = chance.randrange(count)
+        for name in base.fields(choice[which]):
+            head = bytes([chance.choice((0, KEPT)), which])
+            yield head + _cut(*base.change(choice[which], chance, name))
     yield mutate(bytes([STALE, 0]), chance)
     yield mutate(bytes([ALIEN, 0]), chance)
 
