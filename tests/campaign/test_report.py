@@ -20,8 +20,9 @@ from wofs.campaign.laws import OUTCOMES
 from wofs.campaign.laws import Result as Outcome
 from wofs.campaign.page import HUES, page
 from wofs.campaign.report import is_bad, reproducing, summary
-from wofs.campaign.results import Image, Results, Stored, Verdict
+from wofs.campaign.results import Image, Results, Verdict
 from wofs.cli.campaignreport import command
+from wofs.cli.main import main
 
 IMAGE = Image("disk.img", "ab" * 32, 16 << 20)
 HOSTILE = "</pre><script>alert(1)</script>\x1b[2J\udcff"
@@ -138,8 +139,8 @@ def test_a_defect_ends_with_status_1(make: Make, bad: Outcome) -> None:
 
 
 def test_what_ordinary_memory_lets_through_is_no_defect() -> None:
-    assert not is_bad(Stored(Outcome(stray("none", "longest"), "missed")))
-    assert is_bad(Stored(Outcome(stray("memfd", "longest"), "missed")))
+    assert not is_bad(Outcome(stray("none", "longest"), "missed"))
+    assert is_bad(Outcome(stray("memfd", "longest"), "missed"))
 
 
 def test_what_came_of_stray_writes_that_landed(make: Make) -> None:
@@ -373,3 +374,10 @@ def test_no_file_of_results_is_one_line(tmp_path: Path) -> None:
         assert type(done.exception).__name__ == "BadResults"
         assert str(path) in str(done.exception)
         assert not (tmp_path / "none.db").exists()
+
+
+def test_it_is_a_verb(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["campaign", "report", make(SOUND)])
+    assert ended.value.code == 0
+    assert "no law was broken" in capsys.readouterr().out

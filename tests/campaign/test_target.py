@@ -16,7 +16,7 @@ import pytest
 from wofs.campaign.fault import Fault
 from wofs.campaign.laws import Result
 from wofs.campaign.results import Image, Results
-from wofs.campaign.target import BadReader, Target, drive, known_false, target_of
+from wofs.campaign.target import BadReader, Target, ask_all, known_false, target_of
 
 Unpack = Callable[[str], Path]
 
@@ -46,7 +46,7 @@ def driven(
         results.begin("1", {})
         results.add_image(Image(str(image), "", 0))
         results.add(Result(fault(image, edit), "contained") for edit in edits)
-        drive(results, targets, 2, PATIENCE_S, lambda done, total: None)
+        ask_all(results, targets, 2, PATIENCE_S, lambda done, total: None)
         return {
             stored.result.fault.edits[0]: {
                 one.target: (one.status, one.text) for one in stored.verdicts

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from wofs.campaign import memory
 from wofs.campaign.fault import OVER_FUSE, Fault
 from wofs.campaign.generate import faults_of
 from wofs.campaign.laws import Result
@@ -32,13 +33,18 @@ RunUnits = Callable[[Iterable[Unit]], Iterator[list[Result]]]
 
 @dataclass(slots=True)
 class Plan:
-    """What is asked for: `faults` in all over all images, `mounted` of them met by FUSE too."""
+    """What is asked for: `faults` in all over all images, `mounted` of them met by FUSE too.
+
+    `strays` is how many stray writes hit each kind of memory in `memories`.
+    """
 
     faults: int
     seed: int
     limits: Limits = field(default_factory=Limits)
     norecovery: bool = False
     mounted: int = 0
+    strays: int = 0
+    memories: tuple[str, ...] = ()
 
 
 def fingerprint(path: str) -> Image:
@@ -77,7 +83,7 @@ def units_of(faults: Sequence[Fault], plan: Plan, mounted: bool) -> Iterator[Uni
 def prepare(paths: Sequence[str], plan: Plan, results: Results) -> list[Unit]:
     """Note the images, and return what is still to be done of their faults."""
     units: list[Unit] = []
-    fuse = dict(shares(paths, plan.mounted))
+    fuse, strays = dict(shares(paths, plan.mounted)), dict(shares(paths, plan.strays))
     for path, count in shares(paths, plan.faults):
         results.add_image(fingerprint(path))
         faults = generated(path, count, plan)
@@ -85,6 +91,9 @@ def prepare(paths: Sequence[str], plan: Plan, results: Results) -> list[Unit]:
         units += units_of([f for f in faults if f.key not in done], plan, False)
         served = [_mounted(fault) for fault in spread(faults, fuse[path])]
         units += units_of([f for f in served if f.key not in done], plan, True)
+        if strays[path]:
+            hit = memory.faults_of(path, plan.memories, strays[path], plan.seed)
+            units += units_of([f for f in hit if f.key not in done], plan, False)
     return units
 
 
@@ -117,6 +126,8 @@ def changed(images: Iterable[Image]) -> list[str]:
 
 
 def reduced(result: Result, plan: Plan) -> Result:
-    """Return the result of the smallest fault found that does the same."""
+    """Return the result of the smallest fault found that does the same; a stray write is small."""
+    if result.fault.klass == memory.CLASS:
+        return result
     truth = truth_of(result.fault.image, plan.norecovery)
     return shrink(result, lambda fault: one(truth, fault, plan.limits))

@@ -9,6 +9,7 @@ and are survived, so that there can be a million; where one landed, no byte may 
 from __future__ import annotations
 
 import random
+import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +78,25 @@ def faults_of(path: str, backends: Sequence[str], strikes: int, seed: int) -> li
         room = next(aim for aim in aims if not aim.object)  # all of it is one fault
         found.append(_fault(path, room, backend, anywhere, seed))
     return [fault for fault in found if times(fault)]
+
+
+def of_key(path: str, key: str) -> Fault:
+    """Return the fault that a key of this class names; ValueError where it names none."""
+    klass, *edits = shlex.split(key)
+    words = dict(zip(edits[1::2], edits[2::2], strict=False))
+    name, backend, seed = (
+        words.get("--at", ""),
+        words.get("--backends", ""),
+        words.get("--seed", ""),
+    )
+    count = words.get("--writes", "")
+    if klass != CLASS or not (backend and count.isdecimal() and seed.isdecimal()):
+        raise ValueError(f"{key}: is no key of a fault")
+    owner, _, field = name.partition(".")
+    structure = _cache(owner) if owner else ROOM
+    return Fault(
+        path, CLASS, structure, owner, field, f"{count} stores", backend, tuple(edits), int(seed)
+    )
 
 
 def times(fault: Fault) -> int:

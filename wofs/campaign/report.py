@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wofs.campaign.fault import Fault
-from wofs.campaign.laws import OUTCOMES
+from wofs.campaign.laws import OUTCOMES, Result
+from wofs.campaign.memory import CLASS
 from wofs.campaign.results import BadResults, Image, Results, Run, Stored, Verdict
 from wofs.campaign.target import ENDED, STATUSES
 from wofs.corrupt.parts import Part
@@ -47,7 +48,7 @@ def listed(fields: Counter[str]) -> str:
 
 def reproducing(fault: Fault) -> str:
     """Return the one command that does the same to a copy of the image, or to a mount of it."""
-    if fault.klass == "memory":
+    if fault.klass == CLASS:
         return f"wofs demo {_shell(fault.edits)} --image {_shell([fault.image])}"
     return f"wofs corrupt {_shell([fault.image])} bad.img {_shell(fault.edits)}"
 
@@ -183,9 +184,8 @@ def _declared(structure: str) -> Iterator[str]:
             yield spot.name
 
 
-def is_bad(stored: Stored) -> bool:
+def is_bad(result: Result) -> bool:
     """Whether a result is a defect."""
-    result = stored.result
     missed_rightly = result.outcome == "missed" and result.fault.crc == CONTROL
     return result.outcome in BAD and not missed_rightly
 
@@ -197,10 +197,10 @@ def summary(results: Results) -> Summary:
     for (klass, structure, crc, name, outcome), count in sorted(counts):
         if outcome not in OUTCOMES:
             raise BadResults(f"{results.path}: {outcome!r} is no outcome of a fault")
-        row = Row(crc if klass == "memory" else "", structure)
+        row = Row(crc if klass == CLASS else "", structure)
         fields = found.fields.setdefault(row, {})
         fields.setdefault(plain(name), Counter())[outcome] += count
-    found.bad = [stored for stored in results.results(*BAD) if is_bad(stored)]
+    found.bad = [stored for stored in results.results(*BAD) if is_bad(stored.result)]
     found.bad.sort(key=lambda stored: BAD.index(stored.result.outcome))
     for stored in found.bad:
         found.laws.update(stored.result.laws)

@@ -20,7 +20,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
-from wofs.campaign.fault import Fault
+from wofs.campaign.fault import OVER_FUSE, Fault
+from wofs.campaign.memory import CLASS
 from wofs.campaign.results import Results, Verdict
 from wofs.corrupt.apply import scratch
 from wofs.corrupt.damage import Damage, Request
@@ -184,7 +185,7 @@ def _take(fd: int, said: bytearray) -> bool:
 
 
 # ---- all faults of a campaign
-def drive(
+def ask_all(
     results: Results, targets: Sequence[Target], jobs: int, patience_s: float, tell: Tell
 ) -> None:
     """Ask `targets` about every fault on disk that has a result and no verdict of theirs yet.
@@ -195,7 +196,7 @@ def drive(
     faults: dict[str, list[Fault]] = {}
     for stored in results.results():
         fault = stored.result.fault
-        if fault.klass != "memory":
+        if fault.klass != CLASS and not fault.klass.startswith(OVER_FUSE):
             faults.setdefault(fault.image, []).append(fault)
     todo = {
         (image, target): [fault for fault in found if fault.key not in judged]

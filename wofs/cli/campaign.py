@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from typing import Any
 
 import click
 
+from wofs.campaign import memory
 from wofs.campaign.drive import Plan, changed, drive, fingerprint, prepare, reduced
 from wofs.campaign.fault import OVER_FUSE, Fault
 from wofs.campaign.laws import OUTCOMES, Result
 from wofs.campaign.pool import Pool, processors
-from wofs.campaign.report import reproducing
+from wofs.campaign.report import is_bad, reproducing, summary
 from wofs.campaign.results import Results
 from wofs.campaign.runner import work
+from wofs.campaign.scheduler import Cluster
+from wofs.campaign.target import REPAIR, BadReader, ask_all, target_of
 from wofs.campaign.unit import Limits, Unit
 from wofs.cli import campaignreport, progress
 from wofs.cli.output import DONE, FAILED, Output, escape, say
 from wofs.cli.request import ended_tidily, logged
 
-BAD = ("broken", "silent")
 _SHRUNK = 8
 """Defects of different sorts that are made smaller and shown."""
 
@@ -56,6 +62,8 @@ command.add_command(campaignreport.command, "report")
 @command.command(
     "run",
     epilog="\b\nExamples:\n  wofs campaign a.img b.img --faults 20000 --seed 7 --results found.db\n"
+    "  wofs campaign a.img --stray 100000 --results found.db\n"
+    "  wofs campaign a.img --target kernel-repair --target command:'./mine {image}'\n"
     "  wofs campaign a.img --only \"field 'agf[0].freeblks=0' --crc fix\"",
 )
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
@@ -76,23 +84,20 @@ command.add_command(campaignreport.command, "report")
 @click.option("--memory", type=click.IntRange(16), default=512, show_default=True,
               metavar="MIB", help="What a fault may take in memory.")  # fmt: skip
 @click.option("--norecovery", is_flag=True, help="Open images whose log was not replayed.")
+@click.option("--stray", "strays", type=click.IntRange(0), default=0, show_default=True,
+              metavar="N", help="So many stray writes into each kind of memory, over all images.",
+              )  # fmt: skip
+@click.option("--slab", "memories", metavar="NAMES", default="memfd,none", show_default=True,
+              help="Those kinds of memory; `none` is ordinary memory, the control.")  # fmt: skip
+@click.option("--target", "readers", metavar="READER", multiple=True,
+              help=f"Ask another reader about the same damaged copies: {REPAIR} (xfs_repair -n) or "
+              "command:'PROGRAM ... {image}'.")  # fmt: skip
+@click.option("--scheduler", metavar="ADDRESS",
+              help="Run on the Dask cluster of this scheduler (needs wofs[dask]); its machines "
+              "have the images under the same paths.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each fault.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def run(
-    images: tuple[str, ...],
-    faults: int,
-    seed: int | None,
-    file: str | None,
-    jobs: int | None,
-    fuse: int,
-    only: tuple[str, ...],
-    shrink: bool,
-    seconds: float,
-    memory: int,
-    norecovery: bool,
-    as_json: bool,
-    quiet: bool,
-) -> int:
+def run(images: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
     """Strike every field of every structure of IMAGE, and judge what a reader does then.
 
     For each fault a child process opens the damaged image (laid over the sound one, which is
@@ -101,37 +106,108 @@ def run(
     sound image or an error that names an object; nothing of a wrong checksum is served; and
     `wofs check` reports, at the right object, whatever changes an answer.
 
+    Stray writes hit the memory of a mount instead: each must be stopped, and named where it
+    hit. Another reader gets a copy of its own of each damaged image; its exit status is its
+    verdict (0: it accepts), a signal a crash, too long a hang.
+
     Exit codes: 0 no law was broken and nothing was silently wrong, 1 otherwise, 2 usage, 3 an
     image is not XFS or not supported.
     """
-    chosen = random.randrange(1 << 32) if seed is None else seed
-    plan = Plan(faults, chosen, Limits(seconds, memory << 20), norecovery, fuse)
-    counts: Counter[str] = Counter()
+    asked = Asked(**options)
+    try:
+        targets = [target_of(name) for name in asked.readers]
+    except BadReader as error:
+        raise click.UsageError(str(error)) from error
     bad: list[Result] = []
     output = Output()
     with ended_tidily(), logged(True, False), ExitStack() as stack:
-        results = stack.enter_context(Results(file or ":memory:", create=True))
-        asked = {"faults": faults, "seed": chosen, "fuse": fuse, "images": list(images)}
-        results.begin(version("wofs"), asked)
-        units = _only(images, only, plan, results) if only else prepare(images, plan, results)
-        count = jobs or processors()
-        pool = stack.enter_context(Pool(min(count, max(1, len(units))), work))
-        with progress.counting(f"faults (seed {chosen})", quiet) as tell:
-            for result in drive(units, pool.run, results, tell):
-                counts[result.outcome] += 1
-                if result.outcome in BAD:
-                    bad.append(result)
-                if as_json:
-                    output.json(_told(result))
+        results = stack.enter_context(Results(asked.file or ":memory:", create=True))
+        results.begin(version("wofs"), asked.told | {"images": list(images)})
+        bad += _all_faults(images, asked, results, output, stack)
+        if targets:
+            with progress.counting("other readers", asked.quiet) as tell:
+                ask_all(results, targets, asked.processes, asked.seconds, tell)
         written = changed(results.images())
-        if not as_json:
-            _summary(output, counts, chosen)
+        found = summary(results)
+        if asked.as_json:
+            for name, reader in found.readers.items():
+                for told in campaignreport.reader_objects(name, reader):
+                    output.json(told)
+        else:
+            campaignreport.write_readers(output, found, campaignreport.SHOWN)
             for result in _sorts(bad)[:_SHRUNK]:
-                _show(output, reduced(result, plan) if shrink else result)
+                _show(output, reduced(result, asked.plan) if asked.shrink else result)
         for path in written:
             say(f"{path}: was written to")
         output.flush()
     return FAILED if bad or written else DONE
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say."""
+
+    faults: int
+    seed: int | None
+    file: str | None
+    jobs: int | None
+    fuse: int
+    only: tuple[str, ...]
+    shrink: bool
+    seconds: float
+    memory: int
+    norecovery: bool
+    strays: int
+    memories: str
+    readers: tuple[str, ...]
+    scheduler: str | None
+    as_json: bool
+    quiet: bool
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The same for the driver, with a seed."""
+        seed = random.randrange(1 << 32) if self.seed is None else self.seed
+        limits = Limits(self.seconds, self.memory << 20)
+        memories = tuple(self.memories.split(","))
+        return Plan(
+            self.faults, seed, limits, self.norecovery, self.fuse, self.strays, memories
+        )
+
+    @property
+    def told(self) -> dict[str, object]:
+        """What a file of results keeps of it."""
+        strays = {"strays": self.strays, "memories": self.memories} if self.strays else {}
+        return {"faults": self.faults, "seed": self.plan.seed, "fuse": self.fuse, **strays}
+
+    @property
+    def processes(self) -> int:
+        """How many run side by side."""
+        return self.jobs or processors()
+
+
+def _all_faults(
+    images: tuple[str, ...], asked: Asked, results: Results, output: Output, stack: ExitStack
+) -> Iterator[Result]:
+    """Do what is still to be done, tell of it, and yield the defects."""
+    plan, counts = asked.plan, Counter[str]()
+    units = _only(images, asked.only, plan, results) if asked.only else None
+    units = prepare(images, plan, results) if units is None else units
+    pool: Pool | Cluster
+    if asked.scheduler is None:
+        pool = Pool(min(asked.processes, max(1, len(units))), work)
+    else:
+        pool = Cluster(asked.scheduler, work)
+    stack.enter_context(pool)
+    with progress.counting(f"faults (seed {plan.seed})", asked.quiet) as tell:
+        for result in drive(units, pool.run, results, tell):
+            counts[result.outcome] += result.count
+            if is_bad(result):
+                yield result
+            if asked.as_json:
+                output.json(_told(result))
+    if not asked.as_json:
+        _summary(output, counts, plan.seed)
 
 
 def _only(
@@ -143,8 +219,9 @@ def _only(
         results.add_image(fingerprint(image))
         for key in keys:
             mounted = key.startswith(OVER_FUSE)
+            of_key = memory.of_key if key.startswith(memory.CLASS) else Fault.of_key
             try:
-                fault = Fault.of_key(image, key)
+                fault = of_key(image, key)
             except ValueError as error:
                 raise click.UsageError(str(error)) from error
             units.append(Unit(image, (fault,), plan.limits, plan.norecovery, mounted))
@@ -157,7 +234,7 @@ def _told(result: Result) -> dict[str, object]:
         "key": result.fault.key, **result.fault.as_json, "outcome": result.outcome,
         "laws": result.laws, "error": result.error, "codes": result.codes,
         "changed": result.changed, "reason": result.reason, "millis": result.millis,
-        "peak_kib": result.peak_kib, "signal": result.signal,
+        "peak_kib": result.peak_kib, "signal": result.signal, "count": result.count,
     }  # fmt: skip
 
 

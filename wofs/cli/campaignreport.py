@@ -91,7 +91,7 @@ def _write(
     _write_coverage(out, found.coverage(), most)
     _write_invisible(out, found)
     _write_missed(out, found)
-    _write_readers(out, found, most)
+    write_readers(out, found, most)
     if comparison is not None:
         _write_changes(out, comparison, most)
     _write_bad(out, found, most)
@@ -175,7 +175,7 @@ def _write_missed(out: Output, found: Summary) -> None:
             out.line(f"  {escape(reason)}: {count:,}")
 
 
-def _write_readers(out: Output, found: Summary, most: int | None) -> None:
+def write_readers(out: Output, found: Summary, most: int | None) -> None:
     """Write what each other reader says, by what came of it in wofs."""
     for target, reader in found.readers.items():
         counts = reader.counts
@@ -284,13 +284,14 @@ def _objects(found: Summary, comparison: Comparison | None) -> Iterator[Json]:
     for memory, reasons in found.missed.items():
         yield {"kind": "missed", "memory": memory, "fields": dict(reasons)}
     for target, reader in found.readers.items():
-        yield from _reader(target, reader)
+        yield from reader_objects(target, reader)
     yield from (_defect(stored) for stored in found.bad)
     if comparison is not None:
         yield from _compared(comparison)
 
 
-def _reader(target: str, reader: Reader) -> Iterator[Json]:
+def reader_objects(target: str, reader: Reader) -> Iterator[Json]:
+    """Yield what another reader says, as objects."""
     for (outcome, status), count in sorted(reader.counts.items()):
         told = {"target": target, "outcome": outcome, "status": status, "count": count}
         yield {"kind": "reader", **told}
