@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support import fuse
+from support.cli import runner
 from wofs.campaign import memory
 from wofs.campaign.fault import Fault
 from wofs.campaign.report import reproducing
@@ -141,6 +142,29 @@ def test_a_place_of_another_image_is_an_error(image: Unpack) -> None:
     )
     assert done.returncode == 1
     assert "agf[99]: the mount has no such object or field" in done.stderr
+
+
+def test_the_command_strikes_and_one_strike_can_be_asked_for(
+    image: Unpack, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    wofs, path, file = runner(capfdbinary), image("empty"), tmp_path / "results.db"
+    asked = ("campaign", path, "--faults", "0", "--seed", "5", "-j", "1")
+    done = wofs(*asked, "--stray", "1000", "--slab", "memfd,none", "--results", file)
+    assert done.code == 0, done.err
+    assert "2,000 faults (seed 5)" in done.text
+    assert "1,000 missed" in done.text
+    told = wofs("campaign", "report", file)
+    assert told.code == 0
+    assert "agf in memfd" in told.text
+    assert "fields in none where a stray write landed" in told.text
+    again = wofs(*asked, "--stray", "1000", "--slab", "memfd,none", "--results", file)
+    assert "0 faults (seed 5)" in again.text
+    (fault,) = chosen(str(path), "memfd", 1, "agf[1].freeblks")
+    (one,) = wofs("campaign", path, "--only", fault.key, "--json", "-j", "1").objects
+    assert (one["outcome"], one["error"]) == ("crashed", "hit mount_struct agf[1].freeblks")
+    assert wofs("campaign", path, "--only", "memory straywrite", "-j", "1").code == 2
+    refused = wofs(*asked, "--stray", "10", "--slab", "wax")
+    assert (refused.code, "wax" in refused.err) == (1, True)
 
 
 @pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))

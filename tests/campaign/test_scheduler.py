@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import pytest
 
+from support.fuse import WOFS
 from wofs.campaign import memory
 from wofs.campaign.fault import Fault
 from wofs.campaign.results import Results
@@ -193,28 +194,18 @@ def test_a_killed_worker_costs_no_fault_and_doubles_none(
 def test_the_same_comes_out_as_without_a_cluster(
     image: Unpack, tmp_path: Path, cluster: Cluster
 ) -> None:
-    path, file = str(image("default")), tmp_path / "results.db"
-    asked = units(path)[:4]
     cluster.worker("one")
-    with campaign(cluster.address, file, path, asked) as child:
-        assert child.stdout is not None
-        child.stdout.read()
-        assert child.wait() == 0
-    code = _CAMPAIGN.replace("Cluster(address, work)", "Pool(1, work)").replace(
-        "scheduler import Cluster", "pool import Pool"
-    )
-    alone = tmp_path / "alone.db"
-    told: list[Any] = [[fault.as_json for fault in unit] for unit in asked]
-    subprocess.run(
-        [sys.executable, "-c", code],
-        input=json.dumps(["", str(alone), path, *told]),
-        text=True,
-        check=True,
-        capture_output=True,
-        timeout=_LONG_S,
-    )
-    with Results(str(file)) as there, Results(str(alone)) as here:
-        assert list(there.outcomes()) == list(here.outcomes())
+    files: list[str] = []
+    for more in ((), ("--scheduler", cluster.address)):
+        files.append(str(tmp_path / f"{len(files)}.db"))
+        argv = [*WOFS, "campaign", str(image("empty")), "--faults", "8", "--seed", "3", "-j", "1"]
+        argv += ["--stray", "20", "--slab", "memfd", "--results", files[-1], *more]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_LONG_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with Results(files[0]) as here, Results(files[1]) as there:
+        outcomes = list(here.outcomes())
+        assert list(there.outcomes()) == outcomes
+    assert {"contained", "crashed"} <= {outcome for *_, outcome in outcomes}
 
 
 def test_an_image_that_a_worker_does_not_have_is_told_of(tmp_path: Path, cluster: Cluster) -> None:

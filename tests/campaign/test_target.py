@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.cli import runner
 from wofs.campaign.fault import Fault
 from wofs.campaign.laws import Result
 from wofs.campaign.results import Image, Results
@@ -229,3 +230,20 @@ def test_xfs_repair_sees_what_it_sees(image: Unpack, tmp_path: Path) -> None:
 def test_signals_have_their_names() -> None:
     verdict = program(f"import os; os.kill(os.getpid(), {signal.SIGBUS})").ask("x", PATIENCE_S)
     assert verdict.text == "SIGBUS"
+
+
+# ---- the command
+def test_the_command_asks_readers_beside_wofs(
+    image: Unpack, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    wofs, path, file = runner(capfdbinary), image("empty"), tmp_path / "results.db"
+    asked = ("campaign", path, "--faults", "6", "--seed", "1", "-j", "1", "--results", file)
+    crash = program("import os; os.abort()").name
+    done = wofs(*asked, "--target", crash)
+    assert done.code == 0, done.err
+    assert "it did not survive: 6 faults" in done.text
+    assert done.text.count("  crashed: SIGABRT\n    wofs corrupt ") == 6
+    readers = [one for one in wofs(*asked, "--target", crash, "--json").objects if "kind" in one]
+    assert {one["target"] for one in readers} == {crash}
+    wrong = wofs(*asked, "--target", "fsck")
+    assert (wrong.code, "a reader is kernel-repair" in wrong.err) == (2, True)

@@ -46,7 +46,10 @@ PATIENCE_S = 60.0
 """How long a reader may take."""
 
 REPAIR = "kernel-repair"
-_REPAIR_IDLE = r"Phase \d|\s+- |No modify flag|Cannot get host filesystem|Repair may fail"
+_REPAIR_IDLE = (
+    r"Phase \d|\s+- |No modify flag"
+    r"|Cannot get host filesystem|Repair may fail|the image and the host filesystem"
+)
 _COMMAND = "command:"
 _IMAGE = "{image}"
 _MOST_BYTES = 1 << 16
