@@ -218,23 +218,30 @@ class Directories:
             first, end = bisect_left(leaf.hashes, hashval), bisect_right(leaf.hashes, hashval)
             for at in range(first, end):
                 if leaf.words[at]:
-                    entry = self._entry_at(inode, leaf.words[at], leaf.where)
+                    entry = self._entry_at(inode, leaf.words[at], leaf)
                     if entry[3] != name and da_hashname(entry[3]) != hashval:
                         found = f"{hashval:#x} for {entry[3]!r}"
                         raise leaf.bad("hashval", found, f"{da_hashname(entry[3]):#x}")
                     yield entry
 
-    def _entry_at(self, inode: Inode, dataptr: int, where: Where) -> Entry:
+    def _entry_at(self, inode: Inode, dataptr: int, leaf: IndexBlock) -> Entry:
         """Return the entry that a leaf's address leads to."""
         size = self._vol.geo.dirblksize
         start = (dataptr << 3) // size * size
         if start >= inode.size:
-            raise bad(where, "address", dataptr, "inside the directory")
-        found = self._data_block(inode, start)
-        at = bisect_left(found, (dataptr + 1,))
-        if at == len(found) or found[at][0] != dataptr + 1:
-            raise BadField(where, f"address {dataptr:#x} leads to no entry")
-        return found[at]
+            raise leaf.bad("address", dataptr, "inside the directory")
+        entry = _at(self._data_block(inode, start), dataptr + 1)
+        if entry is None:
+            raise BadField(leaf.where, f"address {dataptr:#x} leads to no entry")
+        return entry
+
+
+def _at(entries: Sequence[Entry], cookie: int) -> Entry | None:
+    """Return the entry of a block that has a cookie."""
+    if isinstance(entries, Entries):
+        return entries.at(cookie)
+    at = bisect_left(entries, (cookie,))
+    return entries[at] if at < len(entries) and entries[at][0] == cookie else None
 
 
 def _among(entries: Sequence[Entry], name: bytes) -> Iterable[Entry]:

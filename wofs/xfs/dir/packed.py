@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import overload
 
@@ -72,6 +72,13 @@ class Entries(Sequence[Entry]):
             )
         )
 
+    def at(self, cookie: int) -> Entry | None:
+        """Return the entry with a cookie, None if there is none."""
+        index = bisect_left(self._cookies, cookie)
+        if index == len(self._ftypes) or self._cookies[index] != cookie:
+            return None
+        return self[index]
+
     def behind(self, after: int) -> int:
         """Return the index of the first entry behind a cookie."""
         return bisect_right(self._cookies, after)
@@ -108,6 +115,35 @@ ENTRIES: Form[Key, Sequence[Entry]] = Form(
 _HEAD = struct.Struct("=6Q")
 
 
+class WrittenIndex(IndexBlock):
+    """A block of the index where it lies; its place is read when an error is to tell it."""
+
+    __slots__ = ("_written",)
+
+    _written: memoryview
+
+    def __init__(self, written: memoryview) -> None:
+        level, forw, back, _, _, count = _HEAD.unpack_from(written)
+        at, end = _HEAD.size, _HEAD.size + 4 * count
+        put = object.__setattr__
+        put(self, "_written", written)
+        put(self, "data", b"")
+        put(self, "level", level)
+        put(self, "forw", forw)
+        put(self, "back", back)
+        put(self, "hashes", written[at:end].cast("I"))
+        put(self, "words", written[end : end + 4 * count].cast("I"))
+
+    @property
+    def where(self) -> Where:
+        """The place an error speaks of."""
+        written = self._written
+        _, _, _, daddr, length, count = _HEAD.unpack_from(written)
+        texts = bytes(written[_HEAD.size + 8 * count :]).decode(errors="surrogateescape")
+        image, obj = texts.split("\0")
+        return Where(image, obj, daddr, length)
+
+
 def _write_index(found: IndexBlock) -> bytes:
     """Write an index block down without its bytes, which only an attribute's are needed of."""
     where = found.where
@@ -119,11 +155,7 @@ def _write_index(found: IndexBlock) -> bytes:
 
 
 def _read_index(_key: Key, written: memoryview) -> IndexBlock:
-    level, forw, back, daddr, length, count = _HEAD.unpack_from(written)
-    at, end = _HEAD.size, _HEAD.size + 4 * count
-    hashes, words = written[at:end].cast("I"), written[end : end + 4 * count].cast("I")
-    image, obj = bytes(written[end + 4 * count :]).decode(errors="surrogateescape").split("\0")
-    return IndexBlock(b"", Where(image, obj, daddr, length), level, forw, back, hashes, words)
+    return WrittenIndex(written)
 
 
 INDEX: Form[Key, IndexBlock] = Form(
