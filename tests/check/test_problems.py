@@ -280,6 +280,26 @@ def test_writes_later_than_the_log(subject: Subject, jobs: int) -> None:
     assert {f.found for f in report.findings} == {"256:0"}
 
 
+def test_an_entry_is_found_at_its_byte(subject: Subject) -> None:
+    subject.device.restore()
+    block = subject.part("dirdata")
+    assert subject.get(block, 96, "H") != 0xFFFF  # the entry behind '.' and '..'
+    subject.put(block, 96 + 9 + subject.get(block, 104, "B"), "B", 5)
+    report = check(subject.device)
+    subject.device.restore()
+    (finding,) = (f for f in report.findings if f.problem.name == "dir-entry-type")
+    assert finding.offset == block.start + 96
+
+
+def test_what_has_no_place_of_its_own_lies_where_its_inode_does(subject: Subject) -> None:
+    subject.device.restore()
+    part = subject.file()
+    subject.put(part, 176, "QQ", 0x1FF, (1 << 64) - (1 << 21) | 1)
+    report = check(subject.device)
+    subject.device.restore()
+    assert [f.offset for f in report.findings if f.problem.name == "fork-damaged"] == [part.start]
+
+
 def test_counters_of_inode_trees(image: Unpack) -> None:
     device = Patched(image("new-defaults"))
     assert not _codes(device)

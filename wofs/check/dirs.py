@@ -109,6 +109,8 @@ class _Directory:
         self.inode = inode
         self.report = state.report
         self.obj = f"directory {inode.ino}"
+        self.block: Block | None = None
+        """The data block whose entries are being checked."""
         self.unread: set[int] = set()
         """Numbers of the data blocks that could not be read."""
 
@@ -127,15 +129,15 @@ class _Directory:
                 self._lost(error)
             return
         try:
-            state.mount.dirs.end(inode)
-        except ImageError as error:
-            self._lost(error)
-        try:
-            blocks, hashes = self._read_blocks()
+            state.mount.maps.extents(inode)
         except ImageError as error:
             self._lost(error)
             return
-        self._check_index(blocks, hashes)
+        try:
+            state.mount.dirs.end(inode)
+        except ImageError as error:
+            self._lost(error)
+        self._check_index(*self._read_blocks())
 
     def _lost(self, error: ImageError) -> None:
         """Report what could not be read, and that it may hide names."""
@@ -166,6 +168,7 @@ class _Directory:
                 continue
             blocks.append((number, block))
             hashes += [da_hashname(name) << 32 | cookie - 1 for cookie, _, _, name in entries]
+            self.block = block
             self._entries(entries, not number)
         return blocks, hashes
 
@@ -190,13 +193,13 @@ class _Directory:
         start = base = 0
         with_parents = state.with_parents
         names, types = array("I"), bytearray()
-        for _, ino, ftype, name in entries:
+        for cookie, ino, ftype, name in entries:
             bit = (ino & mask) - start
             if ino >> log != agno or not 0 <= bit < INODES_PER_CHUNK:
                 inventory, slot = state.find(ino)
                 if inventory is None or slot < 0:
                     if slot:
-                        self._dangling(ino, name)
+                        self._dangling(ino, name, cookie)
                     continue
                 agno, bit = ino >> log, slot % INODES_PER_CHUNK
                 start = (ino & mask) - bit
@@ -207,22 +210,32 @@ class _Directory:
             kind = types[base + bit]
             if kind == _TYPE_OF[ftype] and kind != TYPE_DIR:
                 continue
-            self._special(ino, ftype, name, kind)
+            self._special(ino, ftype, name, kind, cookie)
 
-    def _special(self, ino: int, ftype: int, name: bytes, kind: int) -> None:
+    def _special(self, ino: int, ftype: int, name: bytes, kind: int, cookie: int) -> None:
         """Take note of an entry that is of no file as all are."""
         if kind == 0:
-            self._dangling(ino, name)
+            self._dangling(ino, name, cookie)
         elif kind == DAMAGED:
             if ftype and ftype != disk.FT_DIR:
                 self.state.no_folders.append(ino)
         elif self.state.mount.geo.has_ftype and disk.MODE_OF_FTYPE.get(ftype) != kind:
-            self._bad("dir-entry-type", f"entry {name!r} ftype", f"that of a {kind:#x}", ftype)
+            wanted = f"that of a {kind:#x}"
+            self._bad_entry("dir-entry-type", f"entry {name!r} ftype", wanted, ftype, cookie)
         if kind == TYPE_DIR:
             self.state.folders.children.extend((ino, self.inode.ino))
 
-    def _dangling(self, ino: int, name: bytes) -> None:
-        self._bad("dir-entry-dangling", f"entry {name!r}", "an inode in use", ino)
+    def _dangling(self, ino: int, name: bytes, cookie: int) -> None:
+        self._bad_entry("dir-entry-dangling", f"entry {name!r}", "an inode in use", ino, cookie)
+
+    def _bad_entry(
+        self, problem: str, field: str, expected: object, found: object, cookie: int
+    ) -> None:
+        at = (cookie - 1 << 3) % self.state.mount.geo.dirblksize
+        self.report.add(
+            problem, self.obj, field, expected=expected, found=found, ino=self.inode.ino,
+            offset=None if self.block is None else (self.block.daddr << 9) + at,
+        )  # fmt: skip
 
     def _bad(
         self, problem: str, field: str, expected: object, found: object, block: Block | None = None

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from wofs.check.state import DAMAGED, TYPE_DIR, Inventory, State
 from wofs.errors import ImageError
 from wofs.ondisk.sb import NULL_FSINO
+from wofs.xfs.geometry import valid_ino
 
 _MAX_DEPTH = 4096
 """Components of a path that is shown."""
@@ -201,7 +202,10 @@ class _Judge:
 
 
 def name_findings(state: State) -> None:
-    """Give the findings that speak of inodes the inodes' paths, by one walk of the names."""
+    """Give the findings that speak of inodes the inodes' paths, by one walk of the names.
+
+    Those without a place of their own lie where their inode does.
+    """
     wanted = {f.ino for f in state.report.findings if f.ino is not None}
     if not wanted:
         return
@@ -220,6 +224,8 @@ def name_findings(state: State) -> None:
     for finding in state.report.findings:
         if finding.ino is not None:
             finding.path = _path(names, finding.ino, state.mount.geo.rootino)
+            if finding.offset is None and valid_ino(state.mount.geo, finding.ino):
+                finding.offset = state.inode_offset(finding.ino)
 
 
 def _ancestors(state: State, ino: int) -> Iterator[int]:
