@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import shlex
 import sys
 from pathlib import Path
 
@@ -47,8 +48,17 @@ def main() -> None:
         judge(target, data)
 
     options = [f"-max_len={target.max_len}", *sys.argv[3:]]
-    atheris.Setup([sys.argv[0], *options], one, custom_mutator=mutator(target))
+    again = _again(Path(seeds).with_name("again"), name, seeds)
+    atheris.Setup([again, *options], one, custom_mutator=mutator(target))
     atheris.Fuzz()
+
+
+def _again(path: Path, *words: str) -> str:
+    """Write the program by which libFuzzer starts this one again, to merge; return its path."""
+    argv = shlex.join([sys.executable, "-m", "fuzzlib.child", *words])
+    path.write_text(f'#!/bin/sh\nexec {argv} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
 if __name__ == "__main__":

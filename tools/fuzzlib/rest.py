@@ -186,7 +186,7 @@ def _image_seeds() -> Iterator[bytes]:
         yield bytes([option])
         yield bytes([option | PROTECT_ALL])
         kinds = {part.kind for part in ground(name).all}
-        for _ in range(4 * len(kinds)):
+        for _ in kinds:
             yield _another_change(bytes([option]), chance)
             yield _another_change(bytes([option | PROTECT_ALL]), chance)
 

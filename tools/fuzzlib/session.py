@@ -26,6 +26,7 @@ MOST_KEPT = 30
 
 MOST_KEPT_BYTES = 24 << 10
 
+_DIGEST = re.compile("[0-9a-f]{40}")
 _STATUS = re.compile(r"^#(\d+)\s+(\w+)\s+cov: (\d+) ft: (\d+) corp: (\d+)/", re.MULTILINE)
 
 
@@ -164,7 +165,7 @@ class Session:
 
 
 def merge(name: str, folder: Path) -> str:
-    """Put into tests/corpus what a run's corpus adds to the seeds, the small ones of it first."""
+    """Put into tests/corpus some of what a run's corpus adds to the seeds, in place of others."""
     session, kept = Session(name, folder), folder / "merged"
     for old in files(kept):
         old.unlink()
@@ -178,10 +179,13 @@ def merge(name: str, folder: Path) -> str:
         return f"{name}: merging ended with status {code}: {log}"
     new = sorted((p for p in files(kept) if p.name not in sown), key=lambda p: p.stat().st_size)
     chosen, size = [], 0
-    for path in new[:MOST_KEPT]:
+    for path in new[:: -(-len(new) // MOST_KEPT) or 1]:  # of all sizes
         size += path.stat().st_size
         if size > MOST_KEPT_BYTES:
             break
         chosen.append(path.read_bytes())
+    for old in files(committed):
+        if _DIGEST.fullmatch(old.name):  # others were given a name: they broke the law once
+            old.unlink()
     write(committed, chosen)
     return f"{name}: {len(chosen)} of {len(new)} inputs that add to the seeds, {size} bytes"
