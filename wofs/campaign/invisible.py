@@ -16,6 +16,8 @@ _VALUE = "a value is the user's; nothing but the checksum of its block covers it
 _NAME = "names in the inode have no hash beside them"
 _WHICH = "which name leads to which inode is told by the entry alone"
 _PLACE = "where in the file an extent begins is told by the extent alone, without an rmapbt"
+_BLOCKS = "which of its blocks hold which part of a file its extents alone tell, without an rmapbt"
+_COPIED = "any value is valid, and no copy of the superblock repeats it, where it is the only one"
 _FILE = ("data", "holes")
 _XATTRS = ("xattrs", "xattr *")
 _SIZES = ("image f_files", "image f_ffree", "image f_favail")
@@ -48,8 +50,10 @@ ROWS: tuple[Row, ...] = (
     ("inode", "sfattr[N].flags", _XATTRS, "any namespace is valid, and nothing repeats it"),
     ("inode", "extent[N].unwritten", _FILE, "whether it was written is told by the extent alone"),
     ("inode", "extent[N].startoff", _FILE, _PLACE),
+    ("inode", "extent[N].startblock", _FILE, _BLOCKS),
     ("bmbt", "rec[N].unwritten", _FILE, "whether it was written is told by the extent alone"),
     ("bmbt", "rec[N].startoff", _FILE, _PLACE),
+    ("bmbt", "rec[N].startblock", _FILE, _BLOCKS),
     ("dirdata", "entry[N].ino", ("*",), _WHICH),
     ("attr", "entry[N].flags", _XATTRS, "the hash of a name does not cover its namespace"),
     ("attr", "name[N].value", _XATTRS, _VALUE),
@@ -57,9 +61,9 @@ ROWS: tuple[Row, ...] = (
     ("value", "content", _XATTRS, _VALUE),
     ("target", "content", ("target",), "any text without NUL is a target"),
     ("data", "content", ("data",), "file data has no checksum in this format"),
-    ("sb", "fname", ("image label",), "any text is a label"),
+    ("sb", "fname", ("image label",), _COPIED),
     ("sb", "uuid", ("image uuid", "image f_fsid"), "with a meta_uuid, nothing repeats it"),
-    ("sb", "imax_pct", ("image imax_pct", *_SIZES), "any limit is valid"),
+    ("sb", "imax_pct", ("image imax_pct", *_SIZES), _COPIED),
     ("sb", "unit", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
     ("sb", "width", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
     ("log", "*", ("image log",), "where a log ends that was cleanly unmounted, it alone tells"),

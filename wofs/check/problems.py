@@ -38,7 +38,7 @@ _ROWS = (
      "xfs_sb.c: xfs_sb_read_verify; scrub/agheader.c: xchk_superblock",
      "Nothing, until the primary one is lost; growing the filesystem fails."),
     ("WX0103", "sb-copy-differs", WARNING, "a copy of the superblock has other sizes",
-     "The copies agree with the primary superblock in all that describes the geometry.",
+     "The copies agree with the primary superblock in geometry, features, label and limits.",
      "scrub/agheader.c: xchk_superblock",
      "Nothing, until the primary one is lost: then all addresses are computed wrongly."),
     ("WX0104", "sb-icount", ERROR, "the number of inodes is wrong",

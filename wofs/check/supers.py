@@ -21,7 +21,7 @@ GEOMETRY = (
     "blocksize", "dblocks", "rblocks", "rextents", "uuid", "logstart", "rextsize", "agblocks",
     "agcount", "rbmblocks", "logblocks", "sectsize", "inodesize", "inopblock", "blocklog",
     "sectlog", "inodelog", "inopblog", "agblklog", "rextslog", "dirblklog", "logsectlog",
-    "logsectsize", "logsunit",
+    "logsectsize", "logsunit", "features_incompat", "features_ro_compat", "fname", "imax_pct",
 )  # fmt: skip
 """What a copy of the superblock must share with the primary one."""
 

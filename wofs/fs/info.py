@@ -68,9 +68,10 @@ def _unavailable(mount: Mount) -> int:
     (`xfs_alloc.c: xfs_alloc_read_agf`, `m_allocbt_blks`).
     """
     kept = _AGFL_RESERVE_BLOCKS * mount.geo.agcount
+    has_rmap = mount.geo.ro_compat & feat.RO_COMPAT_RMAPBT
     for agf in mount.agf:
         if agf is not None:
-            rmap = agf.rmap_blocks - 1 if agf.rmap_root else 0
+            rmap = agf.rmap_blocks - 1 if has_rmap else 0
             kept += max(0, agf.btreeblks - rmap)
     return kept
 
