@@ -2,12 +2,13 @@
  *
  *     stress SEED THREADS STEPS BACKEND
  *
- * As in the extension one lock guards all that changes an arena. Published objects are read
+ * Each step is an arena, then a store. As in the extension one lock guards all that changes an arena. Published objects are read
  * without it, by every thread, also those of others: that is what write-once memory promises.
  * Ends with 0 and a line of counts, with 1 and the step at the first difference.
  */
 #define _GNU_SOURCE
 #include "arena.h"
+#include "batch.h"
 #include "slab.h"
 
 #include <pthread.h>
@@ -36,7 +37,7 @@ typedef struct {
 typedef struct {
     unsigned number;
     uint64_t random;
-    unsigned long inits, frees, batches, reads, foreign, arenas;
+    unsigned long inits, frees, batches, reads, foreign, arenas, kept;
 } worker;
 
 #ifndef STRESS_WITHOUT_LOCK
@@ -232,9 +233,79 @@ static void one_arena(worker *self) {
     self->arenas++;
 }
 
+/* ---- stores: objects of a batch each, by number; slots that are given back serve again */
+#define BATCHES 3
+#define ROWS 30
+
+typedef struct {
+    slab_batch batch;
+    size_t count; /* of objects, with the batch's own number and theirs as key */
+    uint64_t places[ROWS];
+    uint32_t sizes[ROWS];
+} kept;
+
+static void fill_batch(worker *self, slab_store *store, kept *made, uint64_t number) {
+    unsigned char data[600];
+    slab_row rows[ROWS];
+    memset(data, (int)number, sizeof data);
+    must(slab_batch_open(store, &made->batch, pick(self, 6000)) == SLAB_OK, "no batch", self);
+    for (size_t i = 0; i < ROWS; i++) {
+        made->sizes[i] = (uint32_t)pick(self, sizeof data);
+        rows[i] = (slab_row){number, i, data, made->sizes[i]};
+    }
+    must(slab_batch_put(&made->batch, 1, rows, ROWS, made->places, &made->count) == SLAB_OK,
+         "put failed", self);
+    if (pick(self, 2))
+        must(slab_batch_seal(&made->batch) == SLAB_OK, "seal failed", self);
+    self->kept += made->count;
+}
+
+static void check_batch(worker *self, const slab_store *store, const kept *made, uint64_t number) {
+    for (size_t i = 0; i < made->count; i++) {
+        const slab_kept *head = slab_store_find(store, made->places[i], 1, number, i);
+        must(head && head->size == made->sizes[i], "an object is not found", self);
+        for (uint32_t at = 0; at < head->size; at++)
+            must(((const unsigned char *)(head + 1))[at] == (unsigned char)number,
+                 "a kept object changed", self);
+        must(!slab_store_find(store, made->places[i], 1, number, i + 1), "found by another key",
+             self);
+    }
+}
+
+static void one_store(worker *self) {
+    static const slab_kinds names = {.count = 2, .names = {"first", "second"}};
+    slab_kinds kinds = names;
+    slab_store store;
+    kept made[BATCHES];
+    lock();
+    must(slab_store_open(&store, 8, slab_page(), backend, "kept", &kinds) == SLAB_OK, "no store",
+         self);
+    for (uint64_t number = 0; number < BATCHES; number++)
+        fill_batch(self, &store, &made[number], number);
+    unlock();
+    for (uint64_t turn_of = BATCHES; turn_of < 20; turn_of++) {
+        kept *oldest = &made[turn_of % BATCHES];
+        lock();
+        check_batch(self, &store, oldest, turn_of - BATCHES);
+        must(slab_store_verify(&store, NULL, NULL) == 0, "verify of a store found a change", self);
+        slab_batch_close(&oldest->batch);
+        fill_batch(self, &store, oldest, turn_of);
+        unlock();
+    }
+    lock();
+    must(slab_store_in_use(&store), "a store with batches is not in use", self);
+    for (size_t i = 0; i < BATCHES; i++)
+        slab_batch_close(&made[i].batch);
+    must(!slab_store_in_use(&store), "a store without batches is in use", self);
+    slab_store_close(&store);
+    unlock();
+}
+
 static void *work(void *arg) {
-    for (long step = 0; step < steps; step++)
+    for (long step = 0; step < steps; step++) {
         one_arena(arg);
+        one_store(arg);
+    }
     return NULL;
 }
 
@@ -263,10 +334,12 @@ int main(int argc, char **argv) {
         sum.inits += workers[i].inits, sum.frees += workers[i].frees;
         sum.batches += workers[i].batches, sum.reads += workers[i].reads;
         sum.foreign += workers[i].foreign, sum.arenas += workers[i].arenas;
+        sum.kept += workers[i].kept;
     }
     printf("page %zu: %lu arenas, %lu inits, %lu batches, %lu frees, %lu reads, "
-           "%lu of others' objects\n",
-           slab_page(), sum.arenas, sum.inits, sum.batches, sum.frees, sum.reads, sum.foreign);
+           "%lu of others' objects, %lu kept in stores\n",
+           slab_page(), sum.arenas, sum.inits, sum.batches, sum.frees, sum.reads, sum.foreign,
+           sum.kept);
     pthread_barrier_destroy(&turn);
     free(workers), free(ids), free(shelf);
     return 0;
