@@ -174,7 +174,7 @@ def test_what_the_check_does_not_report_breaks_a_law(image: Unpack) -> None:
     path = image("new-defaults")
     first = path.read_bytes()[:4096]
     known = Truth(str(path), reader=refuses)
-    fault = Fault.of_key(str(path), "field 'sb[0].fname=00000000000000000000007a' --crc fix")
+    fault = Fault.of_key(str(path), "field 'sb[0].lsn=1' --crc fix")
     result = one(known, fault, Limits())
     known.close()
     assert (result.outcome, result.laws) == ("broken", ("check: does not report it",))

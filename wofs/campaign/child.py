@@ -17,6 +17,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,8 @@ def _run(works: Sequence[Work], limits: Limits) -> list[Outcome]:
     except TimeoutError:
         timed_out = True
         os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)  # a mount's server goes, and unmounts
     finally:
         os.close(reading)
         _, status, usage = os.wait4(pid, 0)
@@ -310,6 +313,7 @@ def _lines(fd: int, seconds: float) -> Iterator[bytes]:
 def _be_child(works: Sequence[Work], limits: Limits, writing: int, errors: int) -> None:
     """Work, tell, and end: nothing of the parent's is left to be done twice."""
     try:
+        os.setpgid(0, 0)
         os.dup2(errors, 2)
         faulthandler.enable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
