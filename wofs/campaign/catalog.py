@@ -16,10 +16,11 @@ from wofs.corrupt.parts import AG_TREES, Part, parts_of
 from wofs.corrupt.target import fields_of
 from wofs.fs import Filesystem
 from wofs.fs.stat import REG
-from wofs.ondisk.inode import CORE_BYTES
+from wofs.ondisk.inode import CORE_BYTES, CRC_OFFSET, InodeCore
 from wofs.ondisk.log import BLOCK_BYTES
 from wofs.units import SECTOR_BYTES
-from wofs.xfs.geometry import fsb_to_byte
+from wofs.xfs.geometry import fsb_to_byte, ino_to_byte
+from wofs.xfs.inobt import present, read_chunks
 from wofs.xfs.log import area_of
 
 PARTS_PER_FORM = 12
@@ -47,12 +48,12 @@ class Catalog:
         self.parts: dict[str, list[Part]] = {}
         self.data: list[str] = []
         forms: dict[tuple[str, bytes | int], list[Part]] = {}
-        for part in (*parts_of(self.mount), *self._log_records()):
+        for part in (*parts_of(self.mount), *self._free_inodes(), *self._log_records()):
             forms.setdefault((part.kind, self._form(part)), []).append(part)
         for (kind, _), found in forms.items():
             self.parts.setdefault(kind, []).extend(self._some(found, PARTS_PER_FORM))
         self.fields = self._fields()
-        self._find_data([p for p in forms.get(("inode", REG), ())])
+        self._find_data()
 
     def _some(self, found: list[Part], most: int) -> list[Part]:
         """Choose some of many, the first among them."""
@@ -74,6 +75,17 @@ class Catalog:
         if part.kind == "inode":
             return bytes((head[2] >> 4, head[5], min(1, head[82]), head[83]))
         return head[8:10] if part.kind in ("dirindex", "attr") else head[:4]
+
+    def _free_inodes(self) -> Iterator[Part]:
+        """Yield the first free inodes of each AG."""
+        geo, log = self.mount.geo, self.mount.geo.agino_log
+        for agno in range(geo.agcount):
+            agi = self.mount.agi[agno]
+            for start, hole, free in read_chunks(self.mount.buffers, geo, agno, agi) if agi else ():
+                bits = [bit for bit in range(64) if (free & present(hole)) >> bit & 1]
+                for ino in [agno << log | start + bit for bit in bits[:1]]:
+                    at = ino_to_byte(geo, ino)
+                    yield Part("inode", ino, 0, at, geo.inodesize, CRC_OFFSET)
 
     def _log_records(self) -> Iterator[Part]:
         if not self.mount.geo.logstart:
@@ -108,10 +120,12 @@ class Catalog:
                 name, offset = f"{spot.name}[{at}]", spot.offset + size * at
                 yield Spot(part, name, offset, size)
 
-    def _find_data(self, _: list[Part]) -> None:
+    def _find_data(self) -> None:
         """Choose sectors of files' data, as names of `wofs corrupt`."""
         geo, mount = self.mount.geo, self.mount
         for part in self.parts.get("inode", ()):
+            if not InodeCore.decode(self.raw(part)).mode:
+                continue
             found = mount.inodes.get(part.owner)
             if found.type != REG or found.is_realtime:
                 continue

@@ -200,6 +200,8 @@ def _inode(part: Part, raw: bytes, geo: Geometry) -> Iterator[Spot]:
     if core.flags2 & inode.DIFLAG2_NREXT64:
         counts = core.big_nextents, core.nextents
     kind = core.mode >> 12
+    if not kind:
+        return  # a free one keeps its old body, which is nobody's
     if core.format == inode.FMT_LOCAL and kind == _DIR:
         rows = _short_directory(raw, start, bool(geo.has_ftype))
     elif core.format == inode.FMT_LOCAL and kind == _LNK:

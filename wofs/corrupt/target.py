@@ -28,7 +28,7 @@ from wofs.record import Record
 from wofs.units import SECTOR_BYTES
 from wofs.xfs.btree import BMBT
 from wofs.xfs.dir.parse import entry_bytes
-from wofs.xfs.geometry import fsb_to_byte, valid_ino
+from wofs.xfs.geometry import fsb_to_byte, ino_to_byte, valid_ino
 from wofs.xfs.inode import Inode
 from wofs.xfs.log import area_of
 from wofs.xfs.mount import Mount
@@ -143,6 +143,8 @@ class Locator:
         if first.word in AG_TREES:
             return self._ag_tree(first, rest)
         if first.word == "inode":
+            if isinstance(first.key, int) and not (rest and rest[0].word in BLOCKS):
+                return self._any_inode(first.key), rest
             return self._of_inode(self._inode(first), rest)
         if first.word == "log":
             return self._log(first), rest
@@ -178,6 +180,13 @@ class Locator:
             raise BadTarget(f"log[{block}]: the log has {area.blocks} blocks of 512 bytes")
         start = (area.daddr + block) * SECTOR_BYTES
         return Part("log", block, 0, start, BLOCK_BYTES, 0)
+
+    def _any_inode(self, ino: int) -> Part:
+        """Return the place of an inode, which may be free or damaged."""
+        geo = self._mount.geo
+        if not valid_ino(geo, ino):
+            raise BadTarget(f"inode[{ino}]: lies outside the filesystem")
+        return Part("inode", ino, 0, ino_to_byte(geo, ino), geo.inodesize, inode.CRC_OFFSET)
 
     def _inode(self, step: Step) -> Inode:
         if isinstance(step.key, str):
