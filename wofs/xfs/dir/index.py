@@ -81,8 +81,10 @@ def leaves_for(load: Loader, root: int, hashval: int) -> Iterator[IndexBlock]:
     """Yield the leaves that may hold entries with that hash, from left to right."""
     at, leaf, beyond = _descend(load, root, hashval)
     if beyond:
-        if leaf.forw or (leaf.hashes and leaf.hashes[-1] >= hashval):
+        if leaf.hashes and leaf.hashes[-1] >= hashval:
             raise leaf.bad("hashval", f"{leaf.hashes[-1]:#x}", "at most the last of its node")
+        if leaf.forw:
+            raise leaf.bad("forw", leaf.forw, f"0: no key above is {hashval:#x} or more")
         return
     _check_left(load, at, leaf, hashval)
     seen = {at}
