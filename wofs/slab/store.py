@@ -136,6 +136,7 @@ class Shelf:
         self.name = name
         self._store = store
         self._read = store.raw.read
+        self._look = store.raw.view
         self._half = limit // 2
         self._held = 0
         self._given_back = 0
@@ -167,9 +168,9 @@ class Shelf:
         """Return the protected bytes of an object themselves; None if there is none."""
         place = self._young.places.get(key)
         if place is not None:
-            return self._store.raw.view(place, kind, a, b)
+            return self._look(place, kind, a, b)
         place = self._old.places.get(key)
-        found = None if place is None else self._store.raw.view(place, kind, a, b)
+        found = None if place is None else self._look(place, kind, a, b)
         if found is not None and place is not None:
             self._renew(key, kind, place, (a, b, found))
         return found

@@ -149,13 +149,13 @@ class Protected(Generic[K, V]):
 
     def __init__(self, shelf: Shelf, form: Form[K, V]) -> None:
         self._shelf = shelf
-        self._form = form
+        self._view = shelf.view
+        self._identify, self._encode, self._decode = form.identify, form.encode, form.decode
 
     def get(self, key: K) -> V | None:
         """Decode the value of `key`, or return None."""
-        form = self._form
-        found = self._shelf.view(key, *form.identify(key))
-        return None if found is None else form.decode(key, found)
+        found = self._view(key, *self._identify(key))
+        return None if found is None else self._decode(key, found)
 
     def get_many(self, keys: Sequence[K]) -> list[V | None]:
         """Decode the value of each key, or return None."""
@@ -167,7 +167,7 @@ class Protected(Generic[K, V]):
 
     def put_many(self, pairs: Sequence[tuple[K, V]]) -> None:
         """Keep some values at once."""
-        identify, encode = self._form.identify, self._form.encode
+        identify, encode = self._identify, self._encode
         by_kind: dict[int, list[tuple[Hashable, int, int, bytes]]] = {}
         for key, value in pairs:
             kind, a, b = identify(key)

@@ -21,73 +21,78 @@ Key = tuple[int, int]
 """(inode number of the directory, place in it)."""
 
 _COUNT = struct.Struct("=Q")
+_END = struct.Struct("=I")
 _SEPARATOR = b"/"
 """Stands before and after each name; no name has it in it."""
 
 
 class Entries(Sequence[Entry]):
-    """The entries of one block: a sequence that reads each when it is asked for."""
+    """The entries of one block: a sequence that reads each when it is asked for.
 
-    __slots__ = ("_cookies", "_ends", "_ftypes", "_inos", "_names")
+    Written are: how many, their cookies, inode numbers, ends of names, types; then the names.
+    """
+
+    __slots__ = ("_count", "_written")
 
     def __init__(self, written: memoryview) -> None:
-        (count,) = _COUNT.unpack_from(written)
-        at = _COUNT.size
-        self._cookies = written[at : at + 8 * count].cast("Q")
-        self._inos = written[at + 8 * count : at + 16 * count].cast("Q")
-        self._ends = written[at + 16 * count : at + 20 * count].cast("I")
-        self._ftypes = written[at + 20 * count : at + 21 * count]
-        self._names = written[at + 21 * count :]
+        self._written = written
+        self._count: int = _COUNT.unpack_from(written)[0]
 
     def __len__(self) -> int:
-        return len(self._ftypes)
+        return self._count
+
+    def _cookies(self) -> memoryview:
+        return self._written[_COUNT.size : _COUNT.size + 8 * self._count].cast("Q")
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
     @overload
     def __getitem__(self, index: slice) -> list[Entry]: ...
     def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        count, written = self._count, self._written
         if isinstance(index, slice):
-            return self._part(*index.indices(len(self))[:2])
-        if index >= len(self._ftypes):
+            return self._part(*index.indices(count)[:2])
+        if index >= count:
             raise IndexError(index)
-        start = self._ends[index - 1] + 1 if index else 1
-        name = bytes(self._names[start : self._ends[index]])
-        return self._cookies[index], self._inos[index], self._ftypes[index], name
+        at, types = _COUNT.size + 8 * index, _COUNT.size + 20 * count
+        names, end = types + count, _COUNT.size + 16 * count + 4 * index
+        start = _END.unpack_from(written, end - 4)[0] + 1 if index else 1
+        name = bytes(written[names + start : names + _END.unpack_from(written, end)[0]])
+        (cookie,) = _COUNT.unpack_from(written, at)
+        (ino,) = _COUNT.unpack_from(written, at + 8 * count)
+        return cookie, ino, written[types + index], name
 
     def _part(self, first: int, end: int) -> list[Entry]:
         """Return the entries from index `first` up to `end`."""
         if first >= end:
             return []
-        start = self._ends[first - 1] + 1 if first else 1
-        names = bytes(self._names[start : self._ends[end - 1]]).split(_SEPARATOR)
-        part = slice(first, end)
-        return list(
-            zip(
-                self._cookies[part].tolist(),
-                self._inos[part].tolist(),
-                self._ftypes[part].tolist(),
-                names,
-                strict=True,
-            )
-        )
+        count, written = self._count, self._written
+        ends, types = _COUNT.size + 16 * count, _COUNT.size + 20 * count
+        start = _END.unpack_from(written, ends + 4 * first - 4)[0] + 1 if first else 1
+        stop = _END.unpack_from(written, ends + 4 * end - 4)[0]
+        names = bytes(written[types + count + start : types + count + stop]).split(_SEPARATOR)
+        cookies = struct.unpack_from(f"={end - first}Q", written, _COUNT.size + 8 * first)
+        inos = struct.unpack_from(f"={end - first}Q", written, _COUNT.size + 8 * (count + first))
+        ftypes = bytes(written[types + first : types + end])
+        return list(zip(cookies, inos, ftypes, names, strict=True))
 
     def at(self, cookie: int) -> Entry | None:
         """Return the entry with a cookie, None if there is none."""
-        index = bisect_left(self._cookies, cookie)
-        if index == len(self._ftypes) or self._cookies[index] != cookie:
-            return None
-        return self[index]
+        cookies = self._cookies()
+        index = bisect_left(cookies, cookie)
+        return self[index] if index < self._count and cookies[index] == cookie else None
 
     def behind(self, after: int) -> int:
         """Return the index of the first entry behind a cookie."""
-        return bisect_right(self._cookies, after)
+        return bisect_right(self._cookies(), after)
 
     def named(self, name: bytes) -> Iterator[Entry]:
         """Yield the entry called `name`, if there is one."""
-        at = bytes(self._names).find(_SEPARATOR + name + _SEPARATOR)
+        types = _COUNT.size + 20 * self._count
+        names, ends = bytes(self._written[types + self._count :]), types - 4 * self._count
+        at = names.find(_SEPARATOR + name + _SEPARATOR)
         if at >= 0 and name and _SEPARATOR not in name:
-            yield self[bisect_right(self._ends, at)]
+            yield self[bisect_right(self._written[ends:types].cast("I"), at)]
 
 
 def _write_entries(entries: Sequence[Entry]) -> bytes:
