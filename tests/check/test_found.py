@@ -15,6 +15,7 @@ Unpack = Callable[[str], Path]
 
 FOUND = [
     ("meta-uuid", 'inode["/attrs"].dirdata[0].entry[15].ftype=0', "WX0304"),
+    ("s4k", "inode[75456].dirdata[0].bestfree[2].offset=1", "WX0310"),
     ("new-defaults", 'inode["/attrs/fifo"].nblocks=1', "WX0410"),
     ("new-defaults", 'inode["/attrs"].nblocks=3', "WX0410"),
     ("old-v5", 'inode["/attrs/acl"].forkoff=23', "WX0501"),

@@ -209,6 +209,9 @@ class _Maker:
         parts = [p for p in self._catalog.parts[kind] if p.size >= 2 * SECTOR_BYTES]
         for _ in range(4 * sum(p.size // SECTOR_BYTES for p in parts)):
             part = rng.choice(parts)
-            kept = rng.randrange(1, part.size // SECTOR_BYTES)
+            written = len(self._catalog.raw(part).rstrip(b"\0")) - 1 >> 9
+            if written < 1:
+                continue  # behind its first sector there is nothing to lose
+            kept = rng.randint(1, written)
             edits = ("--tear", str(part), str(kept))
             yield self._fault("torn", kind, str(part), "", f"{kept} sectors", "stale", *edits)

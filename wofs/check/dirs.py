@@ -296,7 +296,7 @@ class _Directory:
             wanted += [0] * (3 - len(wanted))
             table = [_PAIR.unpack_from(block.data, _BESTS_AT + 4 * i) for i in range(3)]
             lengths = [length for _, length in table]
-            real = all(not length or (at, length) in free for at, length in table)
+            real = all((at, length) in free if length else not at for at, length in table)
             if lengths != wanted or not real:
                 self._bad("dir-free-table", f"block {number} bestfree", wanted, table, block)
             out[number] = wanted[0]
