@@ -71,7 +71,7 @@ def test_corpus_is_small_and_all_of_it_is_replayed() -> None:
 
 # ---- the judge can say no
 def _target(run: object) -> Target:
-    return Target("any", "any", run, lambda: (b"",))  # type: ignore[arg-type]
+    return Target("any", "any", run, lambda: (b"",), lambda data, _: data)  # type: ignore[arg-type]
 
 
 def test_another_exception_breaks_the_law() -> None:
@@ -163,8 +163,21 @@ def test_an_unknown_parser_is_told_with_those_there_are() -> None:
     assert "superblock" in done.stderr
 
 
-@needs_atheris
-def test_a_planted_fault_is_found_and_cut_down(tmp_path: Path) -> None:
+def test_blind_it_needs_no_atheris(tmp_path: Path) -> None:
+    done = run("dir-shortform", "pattern", "--blind", "--seconds", "1", "--corpus", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [int(line.split("inputs")[0].split()[-1]) > 100 for line in _lines(done)] == [True] * 2
+
+
+def _lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stdout.splitlines() if "inputs" in line]
+
+
+WAYS = [pytest.param([], marks=needs_atheris), ["--blind"]]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_planted_fault_is_found_and_cut_down(tmp_path: Path, way: list[str]) -> None:
     """The tool over a copy of wofs in which a bound of shortform attributes is not checked."""
     root = TOOL.parent.parent
     for name in ("tools", "tests/support", "wofs"):
@@ -175,11 +188,12 @@ def test_a_planted_fault_is_found_and_cut_down(tmp_path: Path) -> None:
     assert sound.count("if at + 3 > totsize:") == 1
     parser.write_text(sound.replace("if at + 3 > totsize:", "if at > totsize:"))
     tool, found = str(tmp_path / "tools" / "fuzz-parsers"), str(tmp_path / "found")
-    argv = [sys.executable, tool, "attr-shortform", "--seconds", "60", "--corpus", found]
+    argv = [sys.executable, tool, "attr-shortform", "--seconds", "60", "--corpus", found, *way]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"IndexError ({parser}:" in done.stdout
-    small, *_ = (tmp_path / "found" / "attr-shortform" / "findings").glob("small-*")
+    findings = tmp_path / "found" / "attr-shortform" / "findings"
+    small, *_ = findings.glob("*" if way else "small-*")
     assert len(small.read_bytes()) <= 600
     assert f"--replay {small}" in done.stdout
 

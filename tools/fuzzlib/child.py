@@ -27,9 +27,8 @@ def mutator(target: Target) -> object:
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         chance = random.Random(seed)
-        own = target.mutate
-        if own is not None and chance.random() < 0.5:
-            data = own(data, chance)[:max_size]
+        if chance.random() < 0.5:
+            data = target.mutate(data, chance)[:max_size]
             if chance.random() < 0.5:
                 return data
         return bytes(atheris.Mutate(data, max_size))

@@ -299,9 +299,16 @@ def _acls() -> Iterator[bytes]:
 
 
 def word(data: bytes, chance: random.Random) -> bytes:
-    """Set an aligned word of an input to a boundary."""
+    """Set an aligned word of an input to a boundary; or leave bytes out, or repeat some."""
     size = chance.choice((1, 2, 4, 8))
     at = chance.randrange(len(data) // size + 1) * size
+    way = chance.random()
+    if way < 0.1:
+        return data[:at]
+    if way < 0.2:
+        return data[:at] + data[at + size :]
+    if way < 0.3:
+        return data[:at] + data[max(0, at - size) :]
     return data[:at] + boundary(chance, size) + data[at + size :]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache, partial
 
 import wofs
-from fuzzlib.files import use
+from fuzzlib.files import use, word
 from fuzzlib.ground import PATCH_BYTES, RAW, STALE, Ground, ground
 from fuzzlib.target import Target, attempt, boundary, hold
 from wofs.check import run as checking
@@ -229,5 +229,5 @@ TARGETS = (
            mutate=_another_group),
     Target("image", "a whole image: open, walk, read, check", image, _image_seeds,
            allowed=(ImageError, PathError), max_len=512, mutate=_another_change),
-    Target("stream", "gzip, xz and zstd", stream, _stream_seeds),
+    Target("stream", "gzip, xz and zstd", stream, _stream_seeds, word),
 )  # fmt: skip

@@ -57,14 +57,13 @@ class Told:
     @property
     def line(self) -> str:
         """One line about the run."""
-        found = f"{len(self.findings)} FOUND" if self.findings else "nothing found"
-        return (
-            f"{self.name:15} {self.seconds:6.0f} s ({self.cpu:.0f} of the processor), "
-            f"{self.executions} inputs, edges "
-            f"{self.started} -> {self.reached}, features {self.features}, "
-            f"corpus {self.inputs}: {found}"
-            f"{f', {self.fine} slow for others at work' if self.fine else ''}"
-        )
+        text = f"{self.name:15} {self.seconds:6.0f} s ({self.cpu:.0f} of the processor), "
+        text += f"{self.executions} inputs, "
+        if self.reached:
+            text += f"edges {self.started} -> {self.reached}, features {self.features}, "
+        text += f"corpus {self.inputs}: "
+        text += f"{len(self.findings)} FOUND" if self.findings else "nothing found"
+        return text + (f", {self.fine} slow for others at work" if self.fine else "")
 
 
 class Session:

@@ -31,9 +31,9 @@ class Target:
     about: str
     run: Callable[[bytes], object]
     seeds: Callable[[], Iterable[bytes]]
+    mutate: Callable[[bytes, random.Random], bytes]
     allowed: tuple[type[Exception], ...] = (ImageError,)
     max_len: int = 4096
-    mutate: Callable[[bytes, random.Random], bytes] | None = None
 
 
 def judge(target: Target, data: bytes) -> bool:

@@ -290,7 +290,7 @@ def _target(
     name: str, about: str, run: Callable[[bytes], None], seeds: Callable[[], Iterator[bytes]],
     *allowed: type[Exception], max_len: int = 256, mutate: Mutation | None = None,
 ) -> Target:  # fmt: skip
-    return Target(name, about, run, seeds, allowed, max_len, mutate or _another_word(seeds))
+    return Target(name, about, run, seeds, mutate or _another_word(seeds), allowed, max_len)
 
 
 TARGETS = (
