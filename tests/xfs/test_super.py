@@ -37,6 +37,7 @@ def superblock(**changes: object) -> Superblock:
         "inopblog": 3,
         "agblklog": 12,
         "imax_pct": 25,
+        "features2": 0x18A,
         "features_incompat": 0b1011,
     }
     return Superblock(**{**values, **changes})  # type: ignore[arg-type]
@@ -105,6 +106,10 @@ BROKEN = [
     ("logblocks", 0xFFFFFFF0, "blocks inside one AG"),
     ("imax_pct", 200, "at most 100"),
     ("shared_vn", 1, "0"),
+    ("versionnum", 0xB095, "the bits 0xb4a0"),
+    ("features2", 0x108, "the bits 0x18a"),
+    ("unit", 2, "a stripe unit with bit 0x100"),
+    ("width", 4, "a multiple of unit"),
 ]
 
 

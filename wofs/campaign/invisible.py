@@ -1,8 +1,8 @@
 """What nothing on disk can tell: values that are valid by themselves and that nothing repeats.
 
 Each row names a field, the answers that it alone determines (`*` for any rest of a name), and
-why a wrong value cannot be noticed. A fault is invisible only if every field that it changed
-has a row, and no answer changed beyond those of the rows.
+why a wrong value cannot be noticed. A fault is invisible only if no answer changed beyond those
+of the rows of the fields that it changed.
 """
 
 from __future__ import annotations
@@ -76,12 +76,7 @@ def reason_for(fields: Collection[tuple[str, str]], attributes: Collection[str])
 
     `fields` are the (structure, field) that were changed, `attributes` the answers that differ.
     """
-    rows = []
-    for kind, name in fields:
-        row = next((r for r in ROWS if r[0] == kind and r[1] in (name, "*")), None)
-        if row is None:
-            return ""
-        rows.append(row)
+    rows = [r for r in ROWS if any(r[0] == kind and r[1] in (name, "*") for kind, name in fields)]
     allowed = [pattern for row in rows for pattern in row[2]]
     if not all(any(fnmatchcase(name, p) for p in allowed) for name in attributes):
         return ""

@@ -59,6 +59,12 @@ VERSION2_ATTR2 = 0x0008
 VERSION2_PROJID32 = 0x0080
 VERSION2_FTYPE = 0x0200
 
+V5_VERSION = 0xB4A0
+"""Bits of versionnum that version 5 requires: nlink, align, logv2, extflg, dirv2, morebits."""
+
+V5_VERSION2 = 0x018A
+"""Bits of features2 that version 5 requires: lazysbcount, attr2, projid32, crc."""
+
 
 def names(word: int, table: dict[int, str]) -> list[str]:
     """Return the names of the bits set in `word`; "bit N" for one without a name."""

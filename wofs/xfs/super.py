@@ -186,6 +186,10 @@ def _size_rules(sb: Superblock) -> Iterator[tuple[str, bool, str]]:
     yield "dblocks", sb.dblocks < 1 << 54, "less than 2^54"
     ag_bits = (sb.agcount - 1).bit_length() + sb.agblklog
     yield "agcount", ag_bits + sb.inopblog <= 63, "inode numbers of at most 63 bits"
+    # xfs_sb.c: xfs_sb_validate_v5_features
+    old, more = feat.V5_VERSION, feat.V5_VERSION2
+    yield "versionnum", sb.versionnum & old == old, f"the bits {old:#x} (V5)"
+    yield "features2", sb.features2 & more == more, f"the bits {more:#x} (V5)"
     # xfs_sb.c: xfs_validate_sb_common, xfs_validate_stripe_geometry
     striped = bool(sb.versionnum & feat.VERSION_DALIGN)
     yield "unit", bool(sb.unit) == striped, "a stripe unit with bit 0x100 of versionnum, else 0"
