@@ -19,6 +19,7 @@ FOUND = [
     ("new-defaults", 'inode["/attrs/fifo"].nblocks=1', "WX0410"),
     ("new-defaults", 'inode["/attrs"].nblocks=3', "WX0410"),
     ("old-v5", 'inode["/attrs/acl"].forkoff=23', "WX0501"),
+    ("new-defaults", "inode[155].attr[0].back=2147483648", "WX0501"),
     ("empty", "sb[0].features_incompat=10", "WX0103"),
     ("empty", 'sb[0].fname="other"', "WX0103"),
     ("empty", "sb[0].imax_pct=50", "WX0103"),

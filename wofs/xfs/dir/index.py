@@ -103,8 +103,7 @@ def leaves_for(load: Loader, root: int, hashval: int) -> Iterator[IndexBlock]:
 def _descend(load: Loader, root: int, hashval: int) -> tuple[int, IndexBlock, bool]:
     """Return (dablk, leaf, whether `hashval` is above all keys of a node on the way)."""
     at, here, beyond = root, load(root), False
-    if not here.level and (here.forw or here.back):
-        raise here.bad("forw", here.forw or here.back, "0: the only leaf has no sibling")
+    _check_root(here)
     while here.level:
         index = bisect_left(here.hashes, hashval)
         if index == len(here.hashes):
@@ -114,6 +113,13 @@ def _descend(load: Loader, root: int, hashval: int) -> tuple[int, IndexBlock, bo
         _check_child(here, key, below)
         here = below
     return at, here, beyond
+
+
+def _check_root(root: IndexBlock) -> None:
+    """Hold a root to have no siblings (`scrub/dabtree.c`)."""
+    if root.forw or root.back:
+        field = "forw" if root.forw else "back"
+        raise root.bad(field, root.forw or root.back, "0: a root has no sibling")
 
 
 def _check_child(node: IndexBlock, key: int, child: IndexBlock) -> None:
@@ -149,9 +155,8 @@ def _check_follows(at: int, left: IndexBlock, right: IndexBlock) -> None:
 def all_leaves(load: Loader, root: int) -> Iterator[IndexBlock]:
     """Yield every leaf from left to right, all nodes and siblings held against each other."""
     top = load(root)
+    _check_root(top)
     if not top.level:
-        if top.forw or top.back:
-            raise top.bad("forw", top.forw or top.back, "0: the only leaf has no sibling")
         yield top
         return
     seen = {root}
