@@ -125,6 +125,17 @@ def test_coverage_knows_the_fields_that_were_never_struck(make: Make) -> None:
     assert covered.keys() == {"agf", "agfl", "inode"}, "memory has no declared coverage"
 
 
+def test_a_pair_strikes_both_of_its_fields_and_data_has_none(make: Make) -> None:
+    pair = replace(fault("agf[0]", "freeblks"), klass="pair", field="flcount+longest")
+    data = replace(fault("bytes[0:4]", ""), structure="data", field="")
+    with Results(make([*SOUND, Outcome(pair, "caught"), Outcome(data, "harmless")])) as results:
+        covered = summary(results).coverage()
+    assert covered["agf"].struck == 3
+    assert covered["agf"].by_outcome == {"refused": 1, "contained": 1, "caught": 3}
+    assert not {"flcount", "longest"} & set(covered["agf"].never)
+    assert "data" not in covered
+
+
 def test_what_is_invisible_is_listed_with_its_reason(make: Make) -> None:
     assert "  a time is any time: 2 faults: inode.mtime (2)\n" in report(make(SOUND)).output
 

@@ -160,13 +160,16 @@ class Summary:
         for row, fields in self.fields.items():
             if row.backend:
                 continue
-            struck = {name for name in fields if name}
-            declared = {plain(name) for name in _declared(row.structure)} | struck
-            by_outcome: Counter[str] = Counter()
-            for name in struck:
-                by_outcome.update(outcome for outcome, count in fields[name].items() if count)
-            never = tuple(sorted(declared - struck))
-            found[row.structure] = Coverage(len(declared), len(struck), never, by_outcome)
+            by_field: dict[str, set[str]] = {}
+            for name, counts in fields.items():
+                for one in filter(None, name.split("+")):  # a pair strikes both
+                    by_field.setdefault(one, set()).update(o for o, n in counts.items() if n)
+            never = sorted({plain(name) for name in _declared(row.structure)} - by_field.keys())
+            if not by_field and not never:
+                continue  # it has no fields: data, the end of the image
+            by_outcome = Counter(name for names in by_field.values() for name in names)
+            number, total = len(by_field), len(by_field) + len(never)
+            found[row.structure] = Coverage(total, number, tuple(never), by_outcome)
         return found
 
 
