@@ -45,6 +45,9 @@ told to be unknown, they are known to be estimates."""
 _OWN_ANSWER = {"inode": "lstat", "dirdata": "readdir", "target": "target", "attr": "xattrs"}
 """Which answer about the owner cannot be given without a structure of that kind."""
 
+_SOME_ANSWER = ("bmbt", "value")
+"""Structures without which some answer about the owner cannot be given."""
+
 
 @dataclass(slots=True)
 class Struck:
@@ -215,11 +218,15 @@ def _excused(answers: Answers, path: bytes, what: str) -> bool:
 def _served(truth: Truth, answers: Answers, struck: list[Struck]) -> Iterator[str]:
     """Yield what was answered from structures whose checksum is wrong."""
     for one in struck:
-        what = _OWN_ANSWER.get(one.kind)
-        if not one.stale or what is None:
+        what = _OWN_ANSWER.get(one.kind, "")
+        if not one.stale or not (what or one.kind in _SOME_ANSWER):
             continue
         for path in truth.paths.get(one.owner, ()):
-            if (path, what) in answers and not isinstance(answers[path, what], Failure):
+            if not what:
+                told = (answer for (there, _), answer in answers.items() if there == path)
+                if not any(isinstance(answer, Failure) for answer in told):
+                    yield f"{os.fsdecode(path)}: something of a {one.kind}"
+            elif (path, what) in answers and not isinstance(answers[path, what], Failure):
                 yield f"{os.fsdecode(path)} {what}"
 
 
