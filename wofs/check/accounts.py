@@ -12,7 +12,7 @@ from wofs.check.findings import Rows
 from wofs.check.owners import (
     OWN_FREE,
     OWN_LOG,
-    Span,
+    Spans,
     may_share,
     owner_name,
     runs_of,
@@ -81,7 +81,7 @@ class _Account:
 
     def check(self) -> None:
         """Sweep over the AG's owners, then compare the trees with them."""
-        spans = list(self.state.spans[self.agno])
+        spans = self.state.spans[self.agno]
         self._sweep(spans)
         if not self.whole:
             return
@@ -90,7 +90,7 @@ class _Account:
         if self.agno in self.state.rmaps:
             self._compare_owners(spans)
 
-    def _sweep(self, spans: list[Span]) -> None:
+    def _sweep(self, spans: Spans) -> None:
         """Find gaps, overlaps, and what is shared."""
         reached, holder = 0, (OWN_FREE, 0)
         cluster: list[tuple[int, int]] = []
@@ -150,7 +150,7 @@ class _Account:
             found=what if in_tree else f"{len(odd)} differences", offset=self._place(start),
         )  # fmt: skip
 
-    def _compare_owners(self, spans: list[Span]) -> None:
+    def _compare_owners(self, spans: Spans) -> None:
         """Hold the rmapbt to the owners that were found."""
         found = runs_of(span for span in spans if span[2] != OWN_FREE)
         there = runs_of(self.state.rmap_tree(self.agno).owners())

@@ -207,25 +207,35 @@ def name_findings(state: State) -> None:
     Those without a place of their own lie where their inode does.
     """
     wanted = {f.ino for f in state.report.findings if f.ino is not None}
-    if not wanted:
-        return
-    names: dict[int, tuple[int, bytes]] = {}
-    for ino in list(wanted):
-        wanted.update(_ancestors(state, ino))
-    for folder in state.folders.ino:
-        for ino, name in _names(state, folder):
-            if ino in wanted:
-                names.setdefault(ino, (folder, name))
-                wanted.update(_ancestors(state, folder))
-    for folder in state.folders.ino:
-        for ino, name in _names(state, folder):
-            if ino in wanted:
-                names.setdefault(ino, (folder, name))
+    names = _first_names(state, {ino for ino in wanted if state.folders.rank(ino) < 0})
+    climbed = wanted | {folder for folder, _ in names.values()}
+    below: dict[int, set[int]] = {}
+    for ino in climbed:
+        for here in _ancestors(state, ino):
+            parent = state.folders.parent_of(here)
+            if parent:
+                below.setdefault(parent, set()).add(here)
+    for parent, children in below.items():
+        for ino, name in _names(state, parent):
+            if ino in children:
+                names.setdefault(ino, (parent, name))
     for finding in state.report.findings:
         if finding.ino is not None:
             finding.path = _path(names, finding.ino, state.mount.geo.rootino)
             if finding.offset is None and valid_ino(state.mount.geo, finding.ino):
                 finding.offset = state.inode_offset(finding.ino)
+
+
+def _first_names(state: State, wanted: set[int]) -> dict[int, tuple[int, bytes]]:
+    """Return the first name that is met of each of these inodes: (directory, name)."""
+    found: dict[int, tuple[int, bytes]] = {}
+    for folder in state.folders.ino:
+        if len(found) == len(wanted):
+            break
+        for ino, name in _names(state, folder):
+            if ino in wanted:
+                found.setdefault(ino, (folder, name))
+    return found
 
 
 def _ancestors(state: State, ino: int) -> Iterator[int]:

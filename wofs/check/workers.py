@@ -42,7 +42,7 @@ class _Worker:
         self.pid = 0
         code = os.waitstatus_to_exitcode(status)
         ending = signal.Signals(-code).name if code < 0 else f"status {code}"
-        return MountError(f"a worker process of the check ended with {ending}: nothing is known")
+        return MountError(f"a worker process ended with {ending}: the image was not checked")
 
 
 def share_out(one_pass: Pass[U], state: State, jobs: int) -> None:
