@@ -200,6 +200,13 @@ def test_the_core_names_the_extra_that_mounting_needs(site: Path, tmp_path: Path
         assert done.stderr.count("\n") == 1
 
 
+def test_the_core_names_the_extra_that_a_cluster_needs(site: Path) -> None:
+    image = IMAGES["empty"].packed
+    done = alone(site, "campaign", image, "--faults", "0", "--scheduler", "tcp://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr == "wofs: --scheduler needs Dask: pip install 'wofs[dask]'\n"
+
+
 # ---- what building lacks
 def refusal(tree: Path, env: dict[str, str]) -> str:
     """Return the one line with which building a wheel of `tree` is refused."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from wofs.campaign.compare import Comparison
 from wofs.campaign.fault import Fault
 from wofs.campaign.laws import OUTCOMES
-from wofs.campaign.report import BAD, Row, Summary, counted, listed, reproducing
+from wofs.campaign.report import BAD, CONTROL, Row, Summary, counted, listed, reproducing
 from wofs.campaign.results import Verdict
 from wofs.campaign.target import STATUSES, known_false
 from wofs.page import Html, box, document, heading, label, paragraph, preformatted, svg, table, text
@@ -22,7 +22,7 @@ HUES = {
     **{"invisible": "#b7791f", "silent": "#c62828", "broken": "#7b1fa2"},
     **{"crashed": "#00796b", "stopped": "#2e8b57", "missed": "#c62828"},
 }
-_WIDTH, _LEFT, _ROW, _BAR = 960, 210, 30, 36
+_WIDTH, _LEFT, _ROW, _BAR = 960, 230, 30, 36
 _LEGEND = 24
 _SHOWN = 500
 """Defects and changes drawn one by one; the numbers are complete."""
@@ -91,6 +91,8 @@ def _cells(
 
 def _coverage(summary: Summary) -> Html:
     covered = summary.coverage()
+    if not covered:
+        return Html("")
     names = [name for name in OUTCOMES if any(one.by_outcome[name] for one in covered.values())]
     rows = [
         (kind, one.fields, one.struck, *(one.by_outcome[name] or "" for name in names))
@@ -128,6 +130,8 @@ def _invisible(summary: Summary) -> Iterator[Html]:
 def _missed(summary: Summary) -> Iterator[Html]:
     for memory, reasons in summary.missed.items():
         yield heading(f"What came of stray writes that landed, in {memory}")
+        if memory == CONTROL:
+            yield paragraph("This is ordinary memory, the control: they were to land.", dim=True)
         yield table(("what", "fields"), [(why, f"{n:,}") for why, n in reasons.most_common()])
 
 
