@@ -37,6 +37,15 @@ _ALL_BITS = range(INODES_PER_CHUNK)
 _NEXT_UNLINKED = struct.Struct(">I").unpack_from
 
 
+_HINTS = struct.Struct(">6xH64xI52xI").unpack_from
+_NO_HINTS = (0, 0, 0)
+"""metatype, extsize, cowextsize: what nearly every inode has there."""
+
+_COW = disk.DIFLAG2_COWEXTSIZE
+_SIZED = disk.DIFLAG_EXTSIZE | disk.DIFLAG_EXTSZINHERIT
+_HINTED = _SIZED | (0xFFFF & ~disk.DIFLAG_ANY)
+_MAX_EXTLEN = (1 << 21) - 1
+
 _RECORD = struct.Struct(">QQ").unpack_from
 _COUNT_BITS, _LOW_BLOCK_BITS = 21, 43
 
@@ -115,6 +124,8 @@ class InodePass:
                 continue
             types[slot] = inode.mode >> 12
             links[slot] = inode.nlink
+            if _HINTS(inode.raw) != _NO_HINTS or inode.flags & _HINTED or inode.flags2 & _COW:
+                _check_hints(state, inode)
             extents = inode.format == disk.FMT_EXTENTS and types[slot] != _TYPE_LNK
             if not extents or not self._is_plain(inode):
                 _check_forks(state, inode)
@@ -142,6 +153,43 @@ class InodePass:
             return False
         self.state.spans[agno].add(agbno, blocks, inode.ino, high >> 9)
         return True
+
+
+def _check_hints(state: State, inode: Inode) -> None:
+    """Hold flags, size hints and the metadata type to what the kernel's verifier allows.
+
+    Source: `xfs_inode_buf.c: xfs_dinode_verify, xfs_inode_validate_extsize,
+    xfs_inode_validate_cowextsize`. Nothing that is read depends on them.
+    """
+    metatype, extsize, cowextsize = _HINTS(inode.raw)
+    geo, sb = state.mount.geo, state.mount.sb
+    flags, regular, folder = inode.flags, inode.type == 8, inode.type == 4
+    sized = bool(flags & _SIZED)
+    unit = sb.rextsize if inode.is_realtime else 1
+    most = _MAX_EXTLEN if inode.is_realtime else min(_MAX_EXTLEN, geo.agblocks // 2)
+    cow = bool(inode.flags2 & _COW)
+    rules = (
+        ("flags", f"{flags:#x}", not flags & ~disk.DIFLAG_ANY, "known bits only"),
+        ("flags", f"{flags:#x}", not flags & disk.DIFLAG_EXTSIZE or regular, "extsize on files"),
+        ("flags", f"{flags:#x}", not flags & disk.DIFLAG_EXTSZINHERIT or folder,
+         "extszinherit on directories"),
+        ("metatype", metatype, not metatype or inode.flags2 & disk.DIFLAG2_METADATA, "0"),
+        ("extsize", extsize, bool(extsize) == sized, "one with a flag for it, else 0"),
+        ("extsize", extsize, not extsize % max(1, unit) and extsize <= most,
+         f"a multiple of {unit}, at most {most}"),
+        ("flags2", f"{inode.flags2:#x}", not cow or regular or folder,
+         "cowextsize on files and directories"),
+        ("cowextsize", cowextsize, bool(cowextsize) == cow, "one with a flag for it, else 0"),
+        ("cowextsize", cowextsize, cowextsize <= min(_MAX_EXTLEN, geo.agblocks // 2),
+         f"at most {geo.agblocks // 2}"),
+    )  # fmt: skip
+    for field, found, holds, expected in rules:
+        if not holds:
+            state.report.add(
+                "inode-damaged", f"inode {inode.ino}", field, expected=expected, found=found,
+                offset=state.inode_offset(inode.ino), ino=inode.ino,
+            )  # fmt: skip
+            return
 
 
 def _check_free(state: State, first: int, free: int) -> None:
