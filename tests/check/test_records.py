@@ -189,6 +189,31 @@ def test_wrong_realtime_sizes(subject: Subject) -> None:
     assert codes(subject) == {"WX0710"}
 
 
+def test_a_hole_in_the_realtime_bitmap(subject: Subject) -> None:
+    make_realtime(subject)
+    ino = subject.rootino + 1
+    inode = Part("inode", ino, 0, ino_to_byte(subject.geo, ino), subject.isize, 100)
+    subject.put(inode, 64, "Q", 0)
+    subject.put(inode, 76, "I", 0)
+    assert "WX0710" in codes(subject)
+
+
+def test_no_more_is_read_than_there_is(subject: Subject) -> None:
+    """A superblock that claims 2^50 realtime extents, and a bitmap that claims their bits."""
+    make_realtime(subject)
+    blocks = (1 << 50) // (8 * subject.blocksize)
+    for agno in range(subject.agcount):
+        copy = subject.part("sb", agno)
+        subject.put(copy, 16, "QQ", 1 << 50, 1 << 50)
+        subject.put(copy, 92, "I", blocks & 0xFFFFFFFF)
+        subject.put(copy, 125, "B", 50)
+    for place in (1, 2):
+        ino = subject.rootino + place
+        inode = Part("inode", ino, 0, ino_to_byte(subject.geo, ino), subject.isize, 100)
+        subject.put(inode, 56, "Q", blocks * subject.blocksize)
+    assert "WX0710" in codes(subject)
+
+
 # ---- attribute leaves
 def test_free_space_of_an_attribute_leaf(subject: Subject) -> None:
     leaf = next(

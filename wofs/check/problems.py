@@ -305,7 +305,7 @@ _ROWS = (
      "Files read as before; mounting with quota fails or counts anew."),
     ("WX0710", "rt-damaged", ERROR, "realtime metadata has another size than the realtime device",
      "rbmblocks and rextslog are those of rextents; bitmap and summary are as long as these say, "
-     "and no bit beyond the last extent is set.",
+     "without a hole, and no bit beyond the last extent is set.",
      "xfs_sb.c: xfs_validate_sb_common; scrub/rtbitmap.c: xchk_rtbitmap; scrub/rtsummary.c",
      "Nothing mounts, or files on the realtime device cannot grow."),
     ("WX0711", "rt-frextents", ERROR, "the number of free realtime extents is wrong",
