@@ -24,6 +24,7 @@ FOUND = [
     ("new-defaults", 'inode["/attrs"].cowextsize=1', "WX0401"),
     ("new-defaults", 'inode["/attrs"].metatype=1', "WX0401"),
     ("empty", 'inode["/"].flags=32768', "WX0401"),
+    ("empty", "agi[1].newino=1", "WX0202"),
     ("empty", "sb[0].features_incompat=10", "WX0103"),
     ("empty", 'sb[0].fname="other"', "WX0103"),
     ("empty", "sb[0].imax_pct=50", "WX0103"),

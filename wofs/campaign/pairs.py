@@ -152,6 +152,8 @@ def _together(
         ("both random", rng.getrandbits(width(a)), rng.getrandbits(width(b))),
     )
     word, left, right = made[turn % len(made)]
+    if (left & most[0], right & most[1]) == (first, second):
+        word, left, right = made[-1]
     return word, (_edit(a, str(left & most[0])), _edit(b, str(right & most[1])))
 
 

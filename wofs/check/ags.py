@@ -14,7 +14,7 @@ from wofs.check.state import Common, Inventory, State
 from wofs.check.trees import BNOBT, CNTBT, FINOBT, REFCOUNTBT, AgTree, key_text
 from wofs.errors import ImageError
 from wofs.ondisk import features as feat
-from wofs.ondisk.ag import AGFL_HEADER_BYTES, Agf, Agfl, Agi
+from wofs.ondisk.ag import AGFL_HEADER_BYTES, NULLAGINO, Agf, Agfl, Agi
 from wofs.xfs.agheaders import AGF, AGFL, AGI, Header, ags_present, header_rows
 from wofs.xfs.btree import INOBT, Tree
 from wofs.xfs.geometry import INODES_PER_CHUNK, ag_length
@@ -266,6 +266,7 @@ class _Chunks(_Ag):
     def check(self) -> None:
         """Check all of them; the AG's inventory exists afterwards if the inobt is sound."""
         agi = self.agi
+        self._pointers()
         walk = AgTree(self.state.mount, INOBT, self.agno, agi.root, agi.level)
         try:
             table = read_chunks(
@@ -288,6 +289,19 @@ class _Chunks(_Ag):
         self.differs("agi-freecount", "agi", "freecount", free_count, agi.freecount, 2)
         if self.features & feat.RO_COMPAT_FINOBT:
             self._free_inodes(table)
+
+    def _pointers(self) -> None:
+        """Hold the inodes that the AGI names to lie in its AG (`xchk_agi`)."""
+        log = self.geo.inopblog
+        first, end = self.geo.ag_header_blocks << log, ag_length(self.geo, self.agno) << log
+        for name in ("newino", "dirino"):
+            agino = getattr(self.agi, name)
+            if agino != NULLAGINO and not first <= agino < end:
+                self.state.report.add(
+                    "agi-damaged", f"ag {self.agno} / agi", name, found=agino, agno=self.agno,
+                    expected=f"none, or {first} to {end - 1}",
+                    offset=self.state.sector_offset(self.agno, 2),
+                )  # fmt: skip
 
     def _own_chunk(self, start: int, hole: int) -> None:
         """Note the blocks of a chunk, its holes left out."""
