@@ -220,7 +220,7 @@ class _Directory:
             if ftype and ftype != disk.FT_DIR:
                 self.state.no_folders.append(ino)
         elif self.state.mount.geo.has_ftype and disk.MODE_OF_FTYPE.get(ftype) != kind:
-            wanted = f"that of a {kind:#x}"
+            wanted = f"{_TYPE_OF.index(kind)}, the inode's"
             self._bad_entry("dir-entry-type", f"entry {name!r} ftype", wanted, ftype, cookie)
         if kind == TYPE_DIR:
             self.state.folders.children.extend((ino, self.inode.ino))
