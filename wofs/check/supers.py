@@ -11,7 +11,7 @@ from wofs.check.state import State
 from wofs.device.base import Device
 from wofs.errors import Corrupt, ImageError, NotXfs, Truncated, Unsupported, WofsError
 from wofs.ondisk import features as feat
-from wofs.ondisk.sb import Superblock
+from wofs.ondisk.sb import NULL_FSINO, Superblock
 from wofs.xfs import log as xfs_log
 from wofs.xfs.agheaders import ags_present
 from wofs.xfs.buffer import Block
@@ -22,8 +22,12 @@ GEOMETRY = (
     "agcount", "rbmblocks", "logblocks", "sectsize", "inodesize", "inopblock", "blocklog",
     "sectlog", "inodelog", "inopblog", "agblklog", "rextslog", "dirblklog", "logsectlog",
     "logsectsize", "logsunit", "features_incompat", "features_ro_compat", "fname", "imax_pct",
+    "meta_uuid", "rgcount", "metadirino", "shared_vn", "spino_align", "inprogress",
 )  # fmt: skip
 """What a copy of the superblock must share with the primary one."""
+
+UNUSED = ("uquotino", "gquotino", "pquotino", "qflags", "frextents")
+"""What a copy may leave at 0 or at "none", as mkfs does, or share (`xfs_repair: agheader.c`)."""
 
 _TRIED_COPIES = 4
 _NULL_LSN = (1 << 64) - 1
@@ -65,9 +69,9 @@ def check_copies(state: State) -> None:
         except ImageError as error:
             report.error("sb-copy-damaged", error, agno=agno)
             continue
-        for name in GEOMETRY:
+        for name in (*GEOMETRY, *UNUSED):
             want, have = getattr(mount.sb, name), getattr(copy, name)
-            if want != have:
+            if want != have and not (name in UNUSED and have in (0, NULL_FSINO)):
                 report.add(
                     "sb-copy-differs",
                     f"ag {agno} / superblock",
