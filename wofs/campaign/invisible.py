@@ -62,6 +62,8 @@ ROWS: tuple[Row, ...] = (
     ("target", "content", ("target",), "any text without NUL is a target"),
     ("data", "content", ("data",), "file data has no checksum in this format"),
     ("sb", "fname", ("image label",), _COPIED),
+    ("sb", "features_log_incompat", ("image features",),
+     "the kernel sets and clears these while it writes, and no copy repeats them"),
     ("sb", "uuid", ("image uuid", "image f_fsid"), "with a meta_uuid, nothing repeats it"),
     ("sb", "imax_pct", ("image imax_pct", *_SIZES), _COPIED),
     ("sb", "unit", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
