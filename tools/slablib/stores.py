@@ -430,7 +430,9 @@ def shelves(f: Fuzzer) -> None:
     held = sum(one.shelf.stats().bytes_used for one in all_of)
     if sum(one.bytes_used for one in store.ranges()) != held:
         raise Wrong("shelves and ranges differ")
-    kept = next((v for one in all_of if (v := one.shelf.view(0, one.number, 0, 0))), None)
+    kept = next(
+        (v for one in all_of if (v := one.shelf.view(0, one.number, 0, 0)) is not None), None
+    )
     if kept is not None:
         refused(store.close, BufferError)
         kept.release()
