@@ -66,6 +66,11 @@ class Report:
         finding = Finding(problem, obj, field, said, seen, offset, ino, agno, detail)
         self.findings.append(finding)
 
+    def count(self, name: str, more: int) -> None:
+        """Note `more` findings of a problem of which nothing but the number is to be kept."""
+        if more:
+            self.counts[PROBLEMS[name].code] += more
+
     def error(
         self,
         name: str,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
+from wofs.check.findings import KEPT_PER_PROBLEM
 from wofs.check.state import DAMAGED, TYPE_DIR, Inventory, State
 from wofs.errors import ImageError
 from wofs.ondisk.sb import NULL_FSINO
@@ -79,18 +80,33 @@ def _find_parents(state: State, root: int) -> None:
     """Note which directory has the name of each; report those with more than one."""
     folders = state.folders
     folders.parent = array("Q", bytes(8 * len(folders.ino)))
-    pairs = iter(folders.children)
+    again: list[tuple[int, int, int]] = []
+    pairs, more = iter(folders.children), 0
     for ino, parent in zip(pairs, pairs, strict=True):
         at = folders.rank(ino)
         known = root if ino == root else folders.parent[at]
         if not known:
             folders.parent[at] = parent
-            continue
-        names = [name for child, name in _names(state, parent) if child == ino]
-        name = names[-1] if names else b"?"
+        elif len(again) < KEPT_PER_PROBLEM:
+            again.append((ino, parent, known))
+        else:
+            more += 1
+    _report_parents(state, again)
+    state.report.count("dir-two-parents", more)
+
+
+def _report_parents(state: State, again: list[tuple[int, int, int]]) -> None:
+    """Report further names of directories: (directory, who has one, who has another)."""
+    wanted = {(ino, parent) for ino, parent, _ in again}
+    names: dict[tuple[int, int], bytes] = {}
+    for folder in dict.fromkeys(parent for _, parent, _ in again):  # each is listed once
+        for ino, name in _names(state, folder):
+            if (ino, folder) in wanted:
+                names[ino, folder] = name
+    for ino, parent, known in again:
         state.report.add(
-            "dir-two-parents", f"directory {parent}", f"entry {name!r}", ino=parent,
-            expected=f"only directory {known}", found=ino,
+            "dir-two-parents", f"directory {parent}", f"entry {names.get((ino, parent), b'?')!r}",
+            ino=parent, expected=f"only directory {known}", found=ino,
         )  # fmt: skip
 
 
