@@ -14,6 +14,7 @@ _OWN = "it is the inode's own property, and nothing repeats it"
 _TIME = "any time is valid, and nothing repeats it"
 _VALUE = "a value is the user's; nothing but the checksum of its block covers it"
 _NAME = "names in the inode have no hash beside them"
+_CUT = "where a name in the inode ends and its value begins the two lengths alone tell"
 _WHICH = "which name leads to which inode is told by the entry alone"
 _PLACE = "where in the file an extent begins is told by the extent alone, without an rmapbt"
 _BLOCKS = "which of its blocks hold which part of a file its extents alone tell, without an rmapbt"
@@ -46,6 +47,8 @@ ROWS: tuple[Row, ...] = (
     ("inode", "sf[N].name", ("*",), _NAME),
     ("inode", "sf[N].ino", ("*",), _WHICH),
     ("inode", "sfattr[N].name", _XATTRS, _NAME),
+    ("inode", "sfattr[N].namelen", _XATTRS, _CUT),
+    ("inode", "sfattr[N].valuelen", _XATTRS, _CUT),
     ("inode", "sfattr[N].value", _XATTRS, _VALUE),
     ("inode", "sfattr[N].flags", _XATTRS, "any namespace is valid, and nothing repeats it"),
     ("inode", "extent[N].unwritten", _FILE, "whether it was written is told by the extent alone"),
