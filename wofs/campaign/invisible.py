@@ -68,6 +68,8 @@ ROWS: tuple[Row, ...] = (
     ("sb", "features_log_incompat", ("image features",),
      "the kernel sets and clears these while it writes, and no copy repeats them"),
     ("sb", "uuid", ("image uuid", "image f_fsid"), "with a meta_uuid, nothing repeats it"),
+    ("sb", "features_incompat", ("image features",),
+     "whether a feature is on that nothing uses yet, the copies alone repeat"),
     ("sb", "imax_pct", ("image imax_pct", *_SIZES), _COPIED),
     ("sb", "unit", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
     ("sb", "width", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
