@@ -26,7 +26,6 @@ from wofs.campaign.subject import IMAGE, Answers, Failure, ask
 from wofs.campaign.unit import Limits
 from wofs.check.findings import Finding
 from wofs.check.run import check
-from wofs.corrupt.parts import Part
 from wofs.device import FileDevice, open_device
 from wofs.device.base import Device
 from wofs.device.overlay import Overlay
@@ -356,8 +355,3 @@ def _address_space() -> int:
     """Return the bytes of address space that this process has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()
-
-
-def struck_by(part: Part, agno: int, stale: bool) -> Struck:
-    """Return what of a part the judges need."""
-    return Struck(part.kind, part.owner, part.start, part.size, agno, stale)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from wofs.campaign.catalog import Catalog
+from wofs.campaign.catalog import Catalog, Field
 from wofs.campaign.fault import Fault
 from wofs.campaign.pairs import Made, pairs
 from wofs.campaign.values import values_of
@@ -105,11 +105,10 @@ class _Maker:
     def _all_fields(self) -> list[Source]:
         fields = list(self._catalog.fields)
         self._random("fields").shuffle(fields)
-        return [self._of_field(number) for number in map(self._catalog.fields.index, fields)]
+        return [self._of_field(field) for field in fields]
 
-    def _of_field(self, number: int) -> Source:
+    def _of_field(self, field: Field) -> Source:
         """Yield the values of a field, each at another place; then all values at all places."""
-        field = self._catalog.fields[number]
         rng = self._random("field", field.kind, field.name)
         turn = rng.randrange(STALE_OF)
         rows = [list(values_of(self._catalog, spot, field.spots, rng)) for spot in field.spots]

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from wofs.campaign.subject import Answer, Answers, Failure, digest
@@ -48,13 +48,13 @@ def ask_mounted(device: Device, norecovery: bool) -> Answers:
 
 def _copy(device: Device, path: str) -> None:
     """Write a device to a file, with holes where it is zero."""
-    writer, zeros = Writer(path, create=True), bytes(_PIECE)
-    writer.cut(device.size)
-    for at in range(0, device.size, _PIECE):
-        piece = device.pread(at, _PIECE)
-        if piece != zeros[: len(piece)]:
-            writer.write(at, piece)
-    writer.close()
+    zeros = bytes(_PIECE)
+    with closing(Writer(path, create=True, durable=False)) as writer:
+        writer.cut(device.size)
+        for at in range(0, device.size, _PIECE):
+            piece = device.pread(at, _PIECE)
+            if piece != zeros[: len(piece)]:
+                writer.write(at, piece)
 
 
 @contextmanager

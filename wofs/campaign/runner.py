@@ -10,7 +10,7 @@ from functools import partial
 
 from wofs.campaign import memory
 from wofs.campaign.catalog import generic
-from wofs.campaign.child import Struck, Truth, meet, run, struck_by
+from wofs.campaign.child import Struck, Truth, meet, run
 from wofs.campaign.fault import Fault
 from wofs.campaign.invisible import reason_for
 from wofs.campaign.judge import judge
@@ -94,7 +94,8 @@ def apply(truth: Truth, fault: Fault) -> tuple[Overlay, list[Struck]]:
     ag_bytes = geo.agblocks * geo.blocksize
     for part in dict.fromkeys(damage.editor.parts):
         stale = _is_stale(truth.device, image, part)
-        struck.append(struck_by(part, part.start // ag_bytes, stale))
+        agno = part.start // ag_bytes
+        struck.append(Struck(part.kind, part.owner, part.start, part.size, agno, stale))
     return image, struck
 
 

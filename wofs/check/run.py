@@ -58,9 +58,8 @@ def check(
     `sb_agno` names the AG whose superblock is believed, `log_device` holds an external log,
     `tell` is told how many inodes of how many are done. With more than one of `jobs` the work is
     shared out to processes made by fork, which must then be safe: no threads. `atlas` is filled
-    with a map of the image. Raises NotXfs and
-    Unsupported where there is nothing to check, `ImageError` where no superblock is sound,
-    `OSError`, and MountError where a process died.
+    with a map of the image. Raises NotXfs and Unsupported where there is nothing to check,
+    `ImageError` where no superblock is sound, `OSError`, and MountError where a process died.
     """
     report = Report()
     agno = sb_agno or choose_super(device, report)
