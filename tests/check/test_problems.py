@@ -45,12 +45,14 @@ def _emptied(s: Subject) -> Part:
     return next(p for p in s.parts if p.kind == "inode" and p.owner == ino)
 
 
-def _unlinked(s: Subject) -> None:
+def _unlinked(s: Subject) -> Part:
+    """Put an inode into a list of unlinked ones; return it."""
     lost = _emptied(s)
     s.put(lost, 16, "I", 0)
     agino = lost.owner & s.agino_mask
     agno = next(n for n in range(s.agcount) if s.starts[n] <= lost.start < _end(s, n))
     s.put(s.part("agi", agno), 40 + 4 * (agino % 64), "I", agino)
+    return lost
 
 
 def _end(s: Subject, agno: int) -> int:
@@ -140,6 +142,10 @@ FAULTS: dict[str, Callable[[Subject], None]] = {
     "WX0106": lambda s: s.add(s.part("sb"), 144, "Q", -1),
     "WX0107": _short,
     "WX0108": lambda s: s.add(s.part("sb"), 212, "I", 1 << 20),
+    "WX0109": lambda s: s.put(s.part("sb"), 176, "H", 0x10),
+    "WX0114": lambda s: s.put(s.part("sb"), 178, "B", 1),
+    "WX0115": lambda s: s.put(s.part("sb"), 100, "H", s.get(s.part("sb"), 100, "H") & ~0x10),
+    "WX0116": lambda s: s.put(s.part("sb", 1), 220, "I", 1),
     "WX0113": lambda s: s.put(s.part("dirdata"), 16, "Q", 1 << 60),
     "WX0201": lambda s: s.put(s.part("agf"), 8, "I", 77),
     "WX0202": lambda s: s.put(s.part("agi"), 8, "I", 77),
@@ -154,7 +160,8 @@ FAULTS: dict[str, Callable[[Subject], None]] = {
     "WX0210": lambda s: s.add(s.part("agi"), 16, "I", 64),
     "WX0211": lambda s: s.add(s.part("agi"), 28, "I", 1),
     "WX0213": lambda s: s.put(s.part("agi"), 40, "I", 1),
-    "WX0214": _unlinked,
+    "WX0214": lambda s: (_unlinked(s), None)[1],
+    "WX0215": lambda s: s.put(s.file(), 96, "I", s.file().owner),
     "WX0220": lambda s: s.put(s.root("bnobt", 0), 4, "H", 7),
     "WX0221": lambda s: s.put(s.root("cntbt", 0), 48, "I", 77),
     "WX0222": _shifted,
@@ -235,6 +242,100 @@ def test_fault(subject: Subject, code: str) -> None:
 def test_without_a_fault(subject: Subject) -> None:
     subject.device.restore()
     assert not _codes(subject.device)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_attribute_bit_is_missed_for_the_first_inode(subject: Subject, jobs: int) -> None:
+    subject.device.restore()
+    FAULTS["WX0115"](subject)
+    report = check(subject.device, jobs=jobs)
+    with subject.device.opened() as fs:
+        paths = [top / n for top, names, files in fs.root.walk() for n in (*names, *files)]
+        inos = [path.ino for path in paths if path.xattrs(follow_symlinks=False)]
+    subject.device.restore()
+    (finding,) = report.findings
+    assert finding.expected == f"bit 0x10: inode {min(inos)} has attributes"
+
+
+@pytest.mark.parametrize("agno", [0, 2])
+@pytest.mark.parametrize("at", [248, 300, 511])
+def test_bytes_beyond_the_superblock(subject: Subject, agno: int, at: int) -> None:
+    subject.device.restore()
+    subject.put(subject.part("sb", agno), at, "B", 1)
+    report = check(subject.device)
+    subject.device.restore()
+    found = {(f.problem.code, f.field) for f in report.findings}
+    assert found >= {("WX0114", f"byte {at}")}
+    assert {code for code, _ in found} <= {"WX0114", "WX0103"}
+
+
+REFUSED = [
+    (200, "I", 0x398A, "features2"), (180, "I", 3, "inoalignmt"), (193, "B", 9, "logsectlog"),
+    (194, "H", 512, "logsectsize"), (196, "I", 1025, "logsunit"), (196, "I", 1 << 19, "logsunit"),
+    (80, "I", 1 << 21, "rextsize"), (80, "I", 0, "rextsize"), (24, "Q", 1, "rextents"),
+    (152, "Q", 1, "frextents"), (176, "H", 0x20, "qflags"),
+]  # fmt: skip
+"""(byte of the superblock, its form, what the kernel refuses there, the field's name)."""
+
+
+@pytest.mark.parametrize(("at", "code", "value", "field"), REFUSED)
+def test_superblocks_the_kernel_refuses(
+    subject: Subject, at: int, code: str, value: int, field: str
+) -> None:
+    subject.device.restore()
+    subject.put(subject.part("sb"), at, code, value)
+    report = check(subject.device)
+    subject.device.restore()
+    assert ("WX0109", field) in {(f.problem.code, f.field) for f in report.findings}
+
+
+FREE = [
+    (4, "B", 2, "version"), (56, "Q", 1 << 63, "di_size"), (72, "I", 1 << 30, "extsize"),
+    (128, "I", 1 << 30, "cowextsize"), (83, "B", 1, "aformat"), (80, "H", 1, "anextents"),
+]  # fmt: skip
+"""(byte of a free inode, its form, what the kernel refuses there, the field's name)."""
+
+
+@pytest.mark.parametrize(("at", "code", "value", "field"), FREE)
+def test_what_is_left_in_a_free_inode(
+    subject: Subject, at: int, code: str, value: int, field: str
+) -> None:
+    subject.device.restore()
+    ino, start = next(pair for pair in subject.free if pair[0])
+    subject.put(Part("inode", ino, 0, start, subject.isize, 100), at, code, value)
+    report = check(subject.device)
+    subject.device.restore()
+    assert {(f.problem.code, f.field) for f in report.findings} == {("WX0403", field)}
+
+
+def test_hints_left_in_a_free_inode_are_no_fault(subject: Subject) -> None:
+    subject.device.restore()
+    ino, start = next(pair for pair in subject.free if pair[0])
+    subject.put(Part("inode", ino, 0, start, subject.isize, 100), 72, "I", 1)
+    found = _codes(subject.device)
+    subject.device.restore()
+    assert not found
+
+
+@pytest.mark.parametrize(("following", "said"), [(1 << 31, "none"), (7, "none")])
+def test_a_free_inode_waits_in_no_list(subject: Subject, following: int, said: str) -> None:
+    subject.device.restore()
+    ino, start = next(pair for pair in subject.free if pair[0])
+    subject.put(Part("inode", ino, 0, start, subject.isize, 100), 96, "I", following)
+    (finding,) = check(subject.device).findings
+    subject.device.restore()
+    assert (finding.problem.code, finding.expected) == ("WX0215", said)
+    assert (finding.ino, finding.found) == (ino, str(following))
+
+
+def test_the_last_of_an_unlinked_list_names_an_inode_that_can_be(subject: Subject) -> None:
+    subject.device.restore()
+    lost = _unlinked(subject)
+    subject.put(lost, 96, "I", 1 << 31)
+    report = check(subject.device)
+    subject.device.restore()
+    named = [f for f in report.findings if f.problem.code == "WX0215"]
+    assert [(f.ino, f.expected) for f in named] == [(lost.owner, "an inode of its AG")]
 
 
 def test_findings_name_their_place(subject: Subject) -> None:

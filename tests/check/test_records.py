@@ -224,6 +224,12 @@ def test_free_space_of_an_attribute_leaf(subject: Subject) -> None:
         subject.add(leaf, offset, code, step)
         assert codes(subject) == {"WX0504"}
         subject.device.restore()
+    assert not subject.get(leaf, 62, "B")
+    subject.add(leaf, 60, "H", -1)
+    assert [f.field for f in check(subject.device).findings] == ["firstused"]
+    subject.put(leaf, 62, "B", 1)  # with holes it may lie before the first name
+    assert codes(subject) == set()
+    subject.device.restore()
 
 
 # ---- parent pointers

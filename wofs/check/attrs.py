@@ -9,6 +9,7 @@ away. Source: `scrub/attr.c`, `scrub/parent.c`, `xfs_attr_leaf.c: xfs_attr3_leaf
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from wofs.check.state import State
 from wofs.errors import ImageError
@@ -32,6 +33,7 @@ def check_attrs(state: State, inode: Inode) -> None:
             pass
         if not mount.attrs.has_any(inode):
             return
+        state.note_attributes(inode.ino)
         if inode.aformat == FMT_LOCAL:
             for flags, name, value in mount.attrs.stored(inode):
                 _check(state, inode, flags, name, value, None)
@@ -40,12 +42,11 @@ def check_attrs(state: State, inode: Inode) -> None:
             entries = zip(leaf.hashes, leaf_entries(leaf), strict=True)
             for hashval, (flags, name, value) in entries:
                 _check(state, inode, flags, name, value, hashval)
-            problem = freemap_problem(leaf)
-            if problem:
-                where = leaf.where
+            where = leaf.where
+            for field, expected, found in space_problems(leaf):
                 state.report.add(
-                    "attr-freemap", where.object, "freemap", ino=inode.ino, expected=problem,
-                    found=_freemap(leaf), offset=None if where.daddr is None else where.daddr << 9,
+                    "attr-freemap", where.object, field, ino=inode.ino, expected=expected,
+                    found=found, offset=None if where.daddr is None else where.daddr << 9,
                 )  # fmt: skip
     except ImageError as error:
         state.report.error("attr-damaged", error, ino=inode.ino)
@@ -92,6 +93,19 @@ def _check_parent(
 def _freemap(leaf: IndexBlock) -> list[tuple[int, int]]:
     words = disk.FREEMAP.unpack_from(leaf.data, disk.FREEMAP_OFFSET)
     return [(words[at], words[at + 1]) for at in (0, 2, 4)]
+
+
+def space_problems(leaf: IndexBlock) -> Iterator[tuple[str, object, object]]:
+    """Yield (field, expected, found) for what a sound leaf says of its space and is not so."""
+    problem = freemap_problem(leaf)
+    if problem:
+        yield "freemap", problem, _freemap(leaf)
+    count, _, firstused = disk.LEAF_HEADER(leaf.data, 0)
+    entries = disk.AttrEntry.iter(leaf.data, disk.LEAF_HEADER_BYTES, count)
+    lowest = min((nameidx for _, nameidx, _, _ in entries), default=len(leaf.data))
+    firstused = firstused or 1 << 16
+    if firstused > lowest or (firstused < lowest and not leaf.data[disk.HOLES_OFFSET]):
+        yield "firstused", f"{lowest}, where the first name lies", firstused
 
 
 def freemap_problem(leaf: IndexBlock) -> str:

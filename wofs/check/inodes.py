@@ -21,7 +21,7 @@ from wofs.ondisk.ag import AGI_UNLINKED_BUCKETS, NULLAGINO
 from wofs.xfs.bmap import Fork
 from wofs.xfs.btree import BMBT as BMBT_TREE
 from wofs.xfs.btree import leaves
-from wofs.xfs.geometry import INODES_PER_CHUNK
+from wofs.xfs.geometry import INODES_PER_CHUNK, valid_ino
 from wofs.xfs.inode import Inode
 
 _BATCH = 16
@@ -37,9 +37,9 @@ _ALL_BITS = range(INODES_PER_CHUNK)
 _NEXT_UNLINKED = struct.Struct(">I").unpack_from
 
 
-_HINTS = struct.Struct(">6xH64xI52xI").unpack_from
-_NO_HINTS = (0, 0, 0)
-"""metatype, extsize, cowextsize: what nearly every inode has there."""
+_HINTS = struct.Struct(">6xH64xI20xI28xI").unpack_from
+_NO_HINTS = (0, 0, NULLAGINO, 0)
+"""metatype, extsize, next_unlinked, cowextsize: what nearly every inode has there."""
 
 _COW = disk.DIFLAG2_COWEXTSIZE
 _SIZED = disk.DIFLAG_EXTSIZE | disk.DIFLAG_EXTSZINHERIT
@@ -161,7 +161,9 @@ def _check_hints(state: State, inode: Inode) -> None:
     Source: `xfs_inode_buf.c: xfs_dinode_verify, xfs_inode_validate_extsize,
     xfs_inode_validate_cowextsize`. Nothing that is read depends on them.
     """
-    metatype, extsize, cowextsize = _HINTS(inode.raw)
+    metatype, extsize, following, cowextsize = _HINTS(inode.raw)
+    if following != NULLAGINO:
+        state.with_next.extend((inode.ino, following))
     geo, sb = state.mount.geo, state.mount.sb
     flags, regular, folder = inode.flags, inode.type == 8, inode.type == 4
     sized = bool(flags & _SIZED)
@@ -193,7 +195,7 @@ def _check_hints(state: State, inode: Inode) -> None:
 
 
 def _check_free(state: State, first: int, free: int) -> None:
-    """Hold free inodes of a chunk to be free and to be themselves."""
+    """Hold free inodes of a chunk to be free, to be themselves, and to be left unharmed."""
     mount = state.mount
     size, start = mount.geo.inodesize, state.inode_offset(first)
     data = mount.device.pread(start, size * INODES_PER_CHUNK)
@@ -221,6 +223,36 @@ def _check_free(state: State, first: int, free: int) -> None:
                     "inode-free-in-use", f"inode {ino}", "mode", offset=at, ino=ino,
                     expected="0 (free by the inobt)", found=f"0o{values[1]:o}",
                 )  # fmt: skip
+            _check_rest(state, ino, at, raw)
+
+
+def _check_rest(state: State, ino: int, at: int, raw: bytes) -> None:
+    """Hold what is left in a free inode to what the kernel's verifier asks of every inode.
+
+    It asks no mode of most rules. Source: `xfs_inode_buf.c: xfs_inode_buf_verify,
+    xfs_dinode_verify, xfs_inode_validate_extsize, xfs_dinode_verify_fork`.
+    """
+    core, geo = disk.InodeCore.decode(raw), state.mount.geo
+    if core.next_unlinked != NULLAGINO:
+        state.with_next.extend((ino, core.next_unlinked))
+    most = min(_MAX_EXTLEN, geo.agblocks // 2)
+    extents = core.nextents if core.flags2 & disk.DIFLAG2_NREXT64 else core.anextents
+    fork = core.forkoff or core.aformat in (0, disk.FMT_EXTENTS)
+    rules = (
+        ("version", core.version, core.version == 3, "3"),
+        ("di_size", core.di_size, not core.di_size >> 63, "less than 2^63"),
+        ("extsize", core.extsize, core.extsize <= most, f"at most {most}"),
+        ("cowextsize", core.cowextsize, core.cowextsize <= most, f"at most {most}"),
+        ("aformat", core.aformat, fork, "2 (extents) without an attribute fork"),
+        ("anextents", extents, core.forkoff or not extents, "0 without an attribute fork"),
+    )  # fmt: skip
+    for field, found, holds, expected in rules:
+        if not holds:
+            state.report.add(
+                "inode-free-damaged", f"inode {ino}", field, offset=at, ino=ino,
+                expected=expected, found=found,
+            )  # fmt: skip
+            return
 
 
 def _text(value: object) -> str:
@@ -326,6 +358,25 @@ def check_unlinked(state: State, agno: int) -> None:
             state.report.add(
                 "unlinked-left", f"ag {agno} / agi", f"unlinked[{bucket}]", expected="none",
                 found=f"{seen} inodes", offset=state.sector_offset(agno, 2), agno=agno,
+            )  # fmt: skip
+
+
+def check_next(state: State) -> None:
+    """Report inodes that name a next unlinked one and wait in no list, or name none that can be.
+
+    Source: `xfs_inode_buf.c: xfs_inode_buf_verify`; `xfs_iunlink_item.c: xfs_iunlink_log_dinode`.
+    """
+    geo, pairs = state.mount.geo, state.with_next
+    mask, log = geo.agino_mask, geo.agino_log
+    for ino, following in sorted(zip(pairs[::2], pairs[1::2], strict=True)):
+        agno = ino >> log
+        can_be = following <= mask and valid_ino(geo, agno << log | following)
+        waits = ino in state.unlinked or state.mount.agi[agno] is None
+        if not can_be or not waits:
+            state.report.add(
+                "next-unlinked", f"inode {ino}", "next_unlinked", found=following,
+                expected="an inode of its AG" if waits else "none",
+                offset=state.inode_offset(ino), ino=ino,
             )  # fmt: skip
 
 

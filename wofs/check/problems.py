@@ -61,9 +61,15 @@ _ROWS = (
      "The feature words hold known bits only, or what they add is not checked.",
      "xfs_sb.c: xfs_validate_sb_read, xfs_validate_sb_write",
      "Nothing; the kernel may refuse to mount it for writing. Rules of theirs are not checked."),
+    ("WX0109", "sb-refused", ERROR, "the kernel refuses the superblock",
+     "Inode alignment, log, realtime and stripe sizes, quota flags and old feature bits are such "
+     "as the kernel can work with.",
+     "xfs_sb.c: xfs_validate_sb_common, xfs_sb_validate_v5_features",
+     "wofs reads everything; the kernel does not mount."),
     ("WX0110", "log-damaged", ERROR, "the log is damaged",
-     "The head and tail of the log can be found: cycle numbers fall once, records are sound.",
-     "xfs_log_recover.c: xlog_find_head, xlog_find_tail",
+     "The head and tail of the log can be found: cycle numbers fall once, records are sound. "
+     "Where the log's end is zero the first cycle is 1.",
+     "xfs_log_recover.c: xlog_find_head, xlog_find_tail, xlog_find_zeroed",
      "The kernel does not mount; what was in the log is lost."),
     ("WX0111", "log-dirty", WARNING, "the log was not replayed",
      "After a clean unmount the log ends with an unmount record.",
@@ -78,6 +84,18 @@ _ROWS = (
      "attributes is not beyond the end of the log.",
      "xfs_log.c: xfs_log_check_lsn; xfs_log_priv.h: xlog_valid_lsn",
      "The kernel refuses the block as corrupt, or the mount; replay would skip newer changes."),
+    ("WX0114", "sb-unused", WARNING, "bytes of a superblock are set that have no meaning",
+     "flags is 0, bad_features2 repeats features2, and all is zero beyond the last field in use.",
+     "scrub/agheader.c: xchk_superblock; repair/agheader.c: secondary_sb_whack",
+     "Nothing; a newer kernel may find a field there."),
+    ("WX0115", "sb-no-attr", WARNING, "the superblock denies that there are attributes",
+     "Bit 0x10 of versionnum is set in the primary superblock once an inode has attributes.",
+     "xfs_bmap.c: xfs_bmap_add_attrfork, xfs_sb.c: xfs_sb_version_addattr",
+     "A reader that believes the bit shows no attribute and no ACL: rights may differ."),
+    ("WX0116", "sb-copy-stale", NOTE, "a copy of the superblock has other settings",
+     "The kernel changes stripe sizes and log features in the primary superblock alone.",
+     "xfs_mount.c: xfs_update_alignment; scrub/agheader.c: xchk_superblock (preen)",
+     "Nothing, unless it was no mount that changed them."),
     ("WX0201", "agf-damaged", ERROR, "an AGF is damaged",
      "Sector 1 of an AG carries XAGF, its AG number and length, heights and counters in range.",
      "xfs_alloc.c: xfs_agf_verify",
@@ -132,6 +150,12 @@ _ROWS = (
      "After a clean unmount the lists of unlinked inodes are empty.",
      "xfs_log_recover.c: xlog_recover_process_iunlinks",
      "Space is held that no name leads to, until the next mount that writes."),
+    ("WX0215", "next-unlinked", ERROR, "an inode outside the unlinked lists names a next one",
+     "next_unlinked of an inode, in use or free, is none, but in a list of unlinked inodes; there "
+     "it is an inode of its AG.",
+     "xfs_inode_buf.c: xfs_inode_buf_verify; xfs_iunlink_item.c: xfs_iunlink_log_dinode",
+     "Files read as before; the kernel refuses the inodes around it, or shuts down when the file "
+     "is deleted."),
     ("WX0220", "bnobt-damaged", ERROR, "the tree of free space by start is damaged",
      "Blocks of AB3B with their AG, address and level; records ascend, do not touch, lie in "
      "the AG.",
@@ -237,9 +261,11 @@ _ROWS = (
      "scrub/ialloc.c: xchk_iallocbt_check_cluster_ifree",
      "A new file would be put over this one."),
     ("WX0403", "inode-free-damaged", WARNING, "a free inode has lost its identity",
-     "Free inodes carry IN, their number, uuid and CRC too.",
-     "xfs_inode_buf.c: xfs_inode_buf_verify",
-     "Nothing, until it is used for a new file."),
+     "Free inodes carry IN, version 3, their number, uuid and CRC too; sizes and hints left in "
+     "them are within limits.",
+     "xfs_inode_buf.c: xfs_inode_buf_verify, xfs_dinode_verify",
+     "Nothing, until it is used for a new file; without IN or version 3 the kernel refuses the "
+     "inodes around it."),
     ("WX0404", "inode-nlink", ERROR, "an inode's link count is wrong",
      "nlink counts the names; a directory's its '.' and the '..' of those in it too.",
      "scrub/nlinks.c: xchk_nlinks_compare_inode",
@@ -272,8 +298,10 @@ _ROWS = (
      "The attribute is hidden."),
     ("WX0504", "attr-freemap", ERROR, "an attribute leaf's record of free space is wrong",
      "The three pieces of free space lie in the block at multiples of 4, beyond the entries, and "
-     "overlap neither each other nor names and values.",
-     "xfs_attr_leaf.c: xfs_attr3_leaf_verify; scrub/attr.c: xchk_xattr_check_freemap",
+     "overlap neither each other nor names and values; firstused is where the first name lies, or "
+     "before it in a leaf with holes.",
+     "xfs_attr_leaf.c: xfs_attr3_leaf_verify; scrub/attr.c: xchk_xattr_check_freemap; "
+     "repair/attr_repair.c: process_leaf_attr_block",
      "Attributes read as before, or the kernel refuses the block; setting one may overwrite "
      "another."),
     ("WX0510", "parent-damaged", ERROR, "a parent pointer is damaged",

@@ -13,15 +13,20 @@ from wofs.check.ags import AgPass, check_headers
 from wofs.check.atlas import Atlas
 from wofs.check.dirs import FolderPass
 from wofs.check.findings import Report
-from wofs.check.inodes import InodePass, check_unlinked
+from wofs.check.inodes import InodePass, check_next, check_unlinked
 from wofs.check.links import check_links, name_findings
+from wofs.check.primary import (
+    check_features,
+    check_mountable,
+    check_unused,
+    report_attributes,
+)
 from wofs.check.quota import check_quota
 from wofs.check.realtime import check_realtime
 from wofs.check.state import State, Tell
 from wofs.check.supers import (
     check_copies,
     check_counters,
-    check_features,
     check_log,
     check_size,
     choose_super,
@@ -76,6 +81,8 @@ def check(
         state = State(mounted, report, tell)
         check_size(state)
         check_features(state)
+        check_mountable(state)
+        check_unused(state)
         clean = check_log(state, mounted.sb, log_device)
         watch_log_order(state)
         check_copies(state)
@@ -103,6 +110,8 @@ def _check_all(state: State, jobs: int) -> None:
     _do(InodePass(state, units), state, jobs)
     for agno in range(state.agcount):
         check_unlinked(state, agno)
+    check_next(state)
+    report_attributes(state)
     _do(FolderPass(state, units), state, jobs)
     check_links(state)
     _do(AccountPass(state), state, jobs)

@@ -89,8 +89,9 @@ class Folders:
         return self.parent[at] if at >= 0 else 0
 
 
-Common = tuple[Rows, list[tuple[int, Columns]], dict[int, tuple[str, int, int]]]
-"""What every unit of work may find: findings, who owns blocks of which AG, and what is ahead."""
+Common = tuple[Rows, list[tuple[int, Columns]], dict[int, tuple[str, int, int]], int, bytes]
+"""What every unit of work may find: findings, who owns blocks of which AG, what is ahead, the
+first inode with attributes, pairs of inodes and the next unlinked ones they name."""
 
 
 class State:
@@ -115,6 +116,10 @@ class State:
         self.ahead: dict[int, tuple[str, int, int]] = {}
         """Blocks that say they were written later than the log ends, by sector: (name, offset of
         that in bytes, when)."""
+        self.first_attr = 0
+        """The first inode that has attributes, 0 for none."""
+        self.with_next = array("Q")
+        """Pairs (inode, next unlinked one that it names)."""
         self.done = self.total = 0
         self.with_parents = bool(geo.incompat & feat.INCOMPAT_PARENT)
         self._agino_log, self._agino_mask = geo.agino_log, geo.agino_mask
@@ -129,15 +134,24 @@ class State:
         """Take out the findings and the owners noted up to now."""
         spans = [(agno, spans.take()) for agno, spans in enumerate(self.spans) if len(spans)]
         ahead, self.ahead = self.ahead, {}
-        return self.report.take(), spans, ahead
+        first, self.first_attr = self.first_attr, 0
+        waiting, self.with_next = self.with_next.tobytes(), array("Q")
+        return self.report.take(), spans, ahead, first, waiting
 
     def add(self, found: Common) -> None:
         """Add what another process took out of its state."""
-        rows, spans, ahead = found
+        rows, spans, ahead, first, waiting = found
         self.report.extend(rows)
         self.ahead.update(ahead)
+        self.note_attributes(first)
+        self.with_next.frombytes(waiting)
         for agno, columns in spans:
             self.spans[agno].extend(columns)
+
+    def note_attributes(self, ino: int) -> None:
+        """Note that an inode (0: none) has attributes."""
+        if ino and not 0 < self.first_attr < ino:
+            self.first_attr = ino
 
     def own(self, fsblock: int, count: int, owner: int, offset: int = 0) -> None:
         """Note who owns `count` blocks from `fsblock`."""

@@ -6,6 +6,8 @@ xchk_superblock`, `scrub/fscounters.c`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from wofs.check.findings import Report
 from wofs.check.state import State
 from wofs.device.base import Device
@@ -15,6 +17,7 @@ from wofs.ondisk.sb import NULL_FSINO, Superblock
 from wofs.xfs import log as xfs_log
 from wofs.xfs.agheaders import ags_present
 from wofs.xfs.buffer import Block
+from wofs.xfs.log.area import LogArea
 from wofs.xfs.super import read_copy, read_super
 
 GEOMETRY = (
@@ -22,12 +25,21 @@ GEOMETRY = (
     "agcount", "rbmblocks", "logblocks", "sectsize", "inodesize", "inopblock", "blocklog",
     "sectlog", "inodelog", "inopblog", "agblklog", "rextslog", "dirblklog", "logsectlog",
     "logsectsize", "logsunit", "features_incompat", "features_ro_compat", "fname", "imax_pct",
-    "meta_uuid", "rgcount", "metadirino", "shared_vn", "spino_align", "inprogress",
+    "meta_uuid", "rgcount", "metadirino", "shared_vn", "spino_align", "inoalignmt", "features2",
+    "features_compat", "flags",
 )  # fmt: skip
 """What a copy of the superblock must share with the primary one."""
 
-UNUSED = ("uquotino", "gquotino", "pquotino", "qflags", "frextents")
+UNUSED = (
+    "uquotino", "gquotino", "pquotino", "qflags", "frextents", "rootino", "rbmino", "rsumino",
+)  # fmt: skip
 """What a copy may leave at 0 or at "none", as mkfs does, or share (`xfs_repair: agheader.c`)."""
+
+STALE = ("unit", "width", "features_log_incompat")
+"""What the kernel changes in the primary one alone (`mount -o sunit`, `xfs_log_incompat`)."""
+
+_LATER = feat.VERSION_ATTR | feat.VERSION_QUOTA
+"""Bits of versionnum that the kernel sets in the primary superblock alone."""
 
 _TRIED_COPIES = 4
 _NULL_LSN = (1 << 64) - 1
@@ -69,39 +81,35 @@ def check_copies(state: State) -> None:
         except ImageError as error:
             report.error("sb-copy-damaged", error, agno=agno)
             continue
-        for name in (*GEOMETRY, *UNUSED):
-            want, have = getattr(mount.sb, name), getattr(copy, name)
-            if want != have and not (name in UNUSED and have in (0, NULL_FSINO)):
-                report.add(
-                    "sb-copy-differs",
-                    f"ag {agno} / superblock",
-                    name,
-                    expected=_text(want),
-                    found=_text(have),
-                    offset=state.sector_offset(agno, 0),
-                    agno=agno,
-                )
+        for name, problem, want, have in _differences(mount.sb, copy):
+            report.add(
+                problem,
+                f"ag {agno} / superblock",
+                name,
+                expected=_text(want),
+                found=_text(have),
+                offset=state.sector_offset(agno, 0),
+                agno=agno,
+            )
+
+
+Difference = tuple[str, str, object, object]
+"""(field, problem, what the primary superblock has, what the copy has)."""
+
+
+def _differences(primary: Superblock, copy: Superblock) -> Iterator[Difference]:
+    """Yield what a copy has other than the primary superblock."""
+    for name in (*GEOMETRY, *UNUSED, *STALE):
+        want, have = getattr(primary, name), getattr(copy, name)
+        if want != have and not (name in UNUSED and have in (0, NULL_FSINO)):
+            yield name, "sb-copy-stale" if name in STALE else "sb-copy-differs", want, have
+    want, have = (sb.versionnum & ~_LATER for sb in (primary, copy))
+    if want != have:
+        yield "versionnum", "sb-copy-differs", f"{want:#x}", f"{have:#x}"
 
 
 def _text(value: object) -> object:
     return value.hex() if isinstance(value, bytes) else value
-
-
-def check_features(state: State) -> None:
-    """Report feature bits that have no name here; unknown incompatible ones were refused."""
-    sb = state.mount.sb
-    known = {
-        "features_compat": 0,
-        "features_ro_compat": sum(1 << bit for bit in feat.RO_COMPAT),
-        "features_log_incompat": sum(1 << bit for bit in feat.LOG_INCOMPAT),
-    }
-    for name, mask in known.items():
-        found = getattr(sb, name)
-        if found & ~mask:
-            state.report.add(
-                "sb-features", "superblock", name, expected=f"bits of {mask:#x} only",
-                found=f"{found:#x}", offset=0,
-            )  # fmt: skip
 
 
 def check_size(state: State) -> None:
@@ -124,12 +132,27 @@ def check_log(state: State, sb: Superblock, log_device: Device | None) -> bool:
     if not found.known:
         report.add("log-unknown", "log")
         return True
+    _check_first_cycle(report, xfs_log.area_of(state.mount.device, sb, log_device))
     if not found.clean:
         report.add(
             "log-dirty", "log", offset=found.daddr << 9, expected="an unmount record at its end",
             found=f"changes from block {found.tail_block} to {found.head_block}",
         )  # fmt: skip
     return bool(found.clean)
+
+
+def _check_first_cycle(report: Report, area: LogArea) -> None:
+    """Hold a log that was never written to its end to be in its first cycle.
+
+    mkfs and repair leave zeros behind the first record only then, and fill the log otherwise.
+    Source: `libxlog: xlog_find_zeroed`, `libxfs_log_clear`.
+    """
+    first = area.cycle(0)
+    if first > 1 and not area.cycle(area.blocks - 1):
+        report.add(
+            "log-damaged", "log block 0", "cycle", expected="1: the end of the log is zero",
+            found=first, offset=area.daddr << 9,
+        )  # fmt: skip
 
 
 def check_counters(state: State) -> None:

@@ -58,6 +58,7 @@ class Operations(ReadOnly):
 
     supports_dot_lookup = True
     enable_writeback_cache = False
+    enable_acl = True
 
     def __init__(self, mounted: Mount) -> None:
         super().__init__()
@@ -66,7 +67,6 @@ class Operations(ReadOnly):
         self._xattrs = XattrPolicy(mounted)
         self._listings = Listings(self._tree, self._xattrs)
         self._claims: dict[int, int] = {}
-        self.enable_acl = self._xattrs.possible
         # pyfuse3 copies a reply before the next request: one object of each kind will do.
         self._entry = EntryAttributes()
         self._entry.entry_timeout = self._entry.attr_timeout = FOREVER_S

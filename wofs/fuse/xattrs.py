@@ -4,10 +4,10 @@
 FUSE each answer costs a round trip, so two shortcuts are taken where they tell no lie:
 
 * Where no inode of the image has any, ENOSYS makes the kernel stop asking for the whole
-  mount. The superblock's ATTR bit, clear until the first attribute is stored, tells so at
-  once; but a kernel with security modules sets it for nothing, and then each question that
-  found no attribute has the image's inodes looked through a little further, until one with
-  attributes is found or none is left. Listing 200,000 files needs 40 requests, not 200,000.
+  mount. Each question that found no attribute has the image's inodes looked through a little
+  further, until one with attributes is found or none is left. Listing 200,000 files needs 40
+  requests, not 200,000. The superblock's ATTR bit is no answer: a kernel with security modules
+  sets it for nothing, and a bit may be lost. Where it is clear the search begins at once.
 * EOPNOTSUPP for `security.selinux` makes `ls` ask it once per filesystem. It is given only
   for an inode without that attribute, as long as neither the root nor any inode met so far
   has it. Every request is still answered from its own inode, so a label is never denied.
@@ -46,22 +46,13 @@ class XattrPolicy:
         self._mounted = mounted
         self._labelled = self._root_is_labelled()
         self._root_is_privileged = _in_first_user_namespace()
-        self._unanswered = 0
+        self._patience = _QUESTIONS_BEFORE_SEARCH if mounted.geo.has_attr else 0
         self._search: Iterator[bool] | None = attrsearch.steps(mounted, mounted.inodes.inobt)
         self._none_anywhere = False
 
-    @property
-    def possible(self) -> bool:
-        """Whether any inode may have attributes.
-
-        A log not replayed may hide the bit, and copies of the superblock are not kept current.
-        """
-        m = self._mounted
-        return bool(m.geo.has_attr or m.options.sb_agno) or not m.log.clean
-
     def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value; raises NoXattr, FUSEError by policy, or the `ImageError` met."""
-        if not self.possible or self._none_anywhere:
+        if self._none_anywhere:
             raise FUSEError(NOT_SERVED)
         _check_name(name)
         try:
@@ -77,8 +68,8 @@ class XattrPolicy:
 
     def _search_on(self) -> None:
         """Look a little further for any inode that has attributes."""
-        self._unanswered += 1
-        if self._search is None or self._unanswered <= _QUESTIONS_BEFORE_SEARCH:
+        self._patience -= 1
+        if self._search is None or self._patience >= 0:
             return
         try:
             may_be_some = next(self._search, None)
@@ -95,7 +86,7 @@ class XattrPolicy:
         Root of a user namespace is not root here: it could not read them either.
         Source: `xfs_xattr.c: xfs_xattr_put_listent`.
         """
-        names = self._mounted.attrs.names(inode) if self.possible else []
+        names = self._mounted.attrs.names(inode)
         privileged = uid == 0 and self._root_is_privileged
         return names if privileged else [n for n in names if not n.startswith(_PRIVILEGED)]
 

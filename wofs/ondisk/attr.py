@@ -48,6 +48,7 @@ class AttrEntry(Record):
 
 
 LEAF_HEADER = AttrLeafHeader.pick("count", "usedbytes", "firstused")
+HOLES_OFFSET = AttrLeafHeader.spec.field("holes").offset
 
 
 @record("remote value", size=REMOTE_HEADER_BYTES, source="xfs_da_format.h: xfs_attr3_rmt_hdr")

@@ -48,8 +48,15 @@ INCOMPAT_READ = (
 
 VERSION_NUMBITS = 0x000F
 VERSION_ATTR = 0x0010
+"""Some inode has had an attribute: set in the primary superblock alone, never cleared."""
+
+VERSION_QUOTA = 0x0040
 VERSION_DALIGN = 0x0100
 """Allocations are aligned to a stripe: `unit` and `width` say to which."""
+
+VERSION_SHARED = 0x0200
+VERSION_SECTOR = 0x0800
+"""The log has sectors of a size of its own."""
 
 VERSION_BORG = 0x4000
 """Case-insensitive names (`mkfs.xfs -n version=ci`)."""
@@ -64,6 +71,9 @@ V5_VERSION = 0xB4A0
 
 V5_VERSION2 = 0x018A
 """Bits of features2 that version 5 requires: lazysbcount, attr2, projid32, crc."""
+
+V5_KNOWN2 = V5_VERSION2 | VERSION2_FTYPE
+"""All bits of features2 that the kernel allows in version 5."""
 
 
 def names(word: int, table: dict[int, str]) -> list[str]:
