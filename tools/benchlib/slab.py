@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ from benchlib.sides import PYTHON, ROOT
 BACKENDS = ("none", "memfd", "shared", "mprotect", "alias", "pool")
 AGS = (1_000, 10_000, 100_000)
 DAYS, SEED = 365, 1
+REPEATED = (1, 6)
+"""How often a workload is done where its instructions are counted; the difference is reported."""
+
 COLUMNS = ("protect=none", "protect=mount", "protect=all")
 """What the workloads compare: mount options; the first is what the others are divided by."""
 
@@ -127,11 +132,45 @@ def work(images: Path, rounds: int) -> Iterator[Row]:
                 )
 
 
+def counted(images: Path, _rounds: int) -> Iterator[Row]:
+    """Yield what the same workloads take in instructions, without FUSE."""
+    image = image_of("small", images)
+    for name in slabwork.WORK:
+        needs = {words: _one(image, words.split("=")[1], name) for words in COLUMNS}
+        for words in COLUMNS[1:]:
+            yield Row(
+                f"{name}, {words}: instructions",
+                f"{needs[words] / 1e6:.2f} million",
+                needs[words] / needs[COLUMNS[0]],
+                f"of {COLUMNS[0]}",
+                "1.25" if words == "protect=all" else "1.02",
+            )
+
+
+def _one(image: Path, protect: str, name: str) -> float:
+    """Return the instructions that one repetition of a workload needs."""
+    few, many = (_instructions(image, protect, name, times) for times in REPEATED)
+    return (many - few) / (REPEATED[1] - REPEATED[0])
+
+
+def _instructions(image: Path, protect: str, name: str, times: int) -> int:
+    """Return the instructions of a process that does a workload some times, its start with it."""
+    argv = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(PYTHON)]
+    argv += ["-m", "benchlib.slabcounted", str(image), protect, name, str(times)]
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT / "tools")}
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or found is None:
+        raise RuntimeError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stderr[-2000:]}")
+    return int(found[1])
+
+
 PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "costs": costs,
     "mounts": mounts,
     "year": year,
     "work": work,
+    "counted": counted,
 }
 
 
@@ -145,7 +184,7 @@ def report(images: Path, rounds: int, parts: list[str], as_json: bool) -> None:
                 print(json.dumps({"part": part, **asdict(row)}), flush=True)
                 continue
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-            if row.mark in ("1.02", "1.25") and part == "work":
-                ratio = f"{row.ratio:.3f}"
+            if row.mark in ("1.02", "1.25") and part in ("work", "counted"):
+                ratio = f"{row.ratio:.4f}"
             line = f"{row.what:46} {row.figure:>14} {ratio:>7} {row.mark:>8}  {row.note}"
             print(line.rstrip(), flush=True)
