@@ -83,6 +83,14 @@ def _shifted(s: Subject) -> None:
     s.add(root, last + 4, "I", -1)
 
 
+def _far(s: Subject) -> None:
+    """Give the last entry of a shortform directory a place beyond any block."""
+    folder, at = s.small_folder()[1], 182
+    for _ in range(s.get(folder, 176, "B") - 1):
+        at += 3 + s.get(folder, at, "B") + 1 + 4
+    s.put(folder, at + 1, "H", 0xFFF0)
+
+
 def _share(s: Subject) -> None:
     for agno in range(s.agcount):
         root = s.root("refcountbt", agno)
@@ -185,6 +193,7 @@ FAULTS: dict[str, Callable[[Subject], None]] = {
     "WX0308": lambda s: s.put(s.part("sb"), 56, "Q", s.file().owner),
     "WX0309": lambda s: s.spoil(s.part("dirdata"), 64),
     "WX0310": lambda s: s.add(s.part("dirdata"), 50, "H", 8),
+    "WX0311": _far,
     "WX0312": lambda s: s.add(s.part("dirindex"), 64, "I", -1),
     "WX0401": lambda s: s.put(s.file(), 0, "H", 0),
     "WX0402": _free_mode,
@@ -336,6 +345,19 @@ def test_the_last_of_an_unlinked_list_names_an_inode_that_can_be(subject: Subjec
     subject.device.restore()
     named = [f for f in report.findings if f.problem.code == "WX0215"]
     assert [(f.ino, f.expected) for f in named] == [(lost.owner, "an inode of its AG")]
+
+
+def test_two_free_pieces_that_touch(subject: Subject) -> None:
+    subject.device.restore()
+    block = next(p for p in subject.parts if p.kind == "dirdata" and subject.get(p, 50, "H") >= 16)
+    at, length = subject.get(block, 48, "H"), subject.get(block, 50, "H")
+    subject.put(block, at + 2, "H", 8)
+    subject.put(block, at + 6, "H", at)
+    subject.put(block, at + 8, "HH", 0xFFFF, length - 8)
+    subject.put(block, at + length - 2, "H", at + 8)
+    found = _codes(subject.device)
+    subject.device.restore()
+    assert found == {"WX0310", "WX0311"}
 
 
 def test_findings_name_their_place(subject: Subject) -> None:

@@ -15,6 +15,7 @@ from support.subject import Subject
 from wofs.check.run import check
 from wofs.corrupt.parts import Part
 from wofs.device.crc import crc_of
+from wofs.errors import NoXattr
 from wofs.ondisk import quota
 from wofs.xfs.geometry import fsb_to_byte, ino_to_byte
 
@@ -230,6 +231,23 @@ def test_free_space_of_an_attribute_leaf(subject: Subject) -> None:
     subject.put(leaf, 62, "B", 1)  # with holes it may lie before the first name
     assert codes(subject) == set()
     subject.device.restore()
+
+
+def test_an_empty_attribute_leaf_is_sound(subject: Subject) -> None:
+    """As the kernel leaves it where it goes down between making and filling it."""
+    leaf = next(
+        p for p in subject.parts
+        if p.kind == "attr" and subject.get(p, 8, "H") == 0x3BEE and not subject.get(p, 0, "Q")
+    )  # fmt: skip
+    subject.put(leaf, 56, "HHHB", 0, 0, leaf.size, 0)
+    subject.put(leaf, 64, "HHHHHH", 80, leaf.size - 80, 0, 0, 0, 0)
+    assert codes(subject) == set()
+    with subject.device.opened() as fs:
+        mount = fs.root.image.mount
+        inode = mount.inodes.get(leaf.owner)
+        assert list(mount.attrs.items(inode)) == []
+        with pytest.raises(NoXattr):
+            mount.attrs.get(inode, b"user.none")
 
 
 # ---- parent pointers

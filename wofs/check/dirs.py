@@ -30,7 +30,9 @@ _TYPE_OF = (-1, *(disk.MODE_OF_FTYPE[ftype] for ftype in range(1, disk.FT_WHT + 
 _NULL_BEST = 0xFFFF
 _PAIR = struct.Struct(">HH")
 _BESTS_AT = 48
-
+_LEAF_ENTRY_BYTES = 8
+_WIDEST_SHORT = 0xFFFFFFFF
+"""The greatest inode number that four bytes hold."""
 
 _FOUND = tuple[Common, tuple[bytes, bytes, bytes, bytes, bytes]]
 _REST = list[tuple[bytes, bytes] | None]
@@ -124,9 +126,12 @@ class _Directory:
         if inode.format == FMT_LOCAL:
             place = state.mount.where(f"inode {inode.ino}")
             try:
-                self._entries(shortform(state.mount.geo, inode, lambda: place), True)
+                entries = shortform(state.mount.geo, inode, lambda: place)
             except ImageError as error:
                 self._lost(error)
+                return
+            self._check_shortform(entries)
+            self._entries(entries, True)
             return
         try:
             state.mount.maps.extents(inode)
@@ -138,6 +143,28 @@ class _Directory:
         except ImageError as error:
             self._lost(error)
         self._check_index(*self._read_blocks())
+
+    def _check_shortform(self, entries: list[Entry]) -> None:
+        """Hold a shortform directory to what the kernel asks beyond its entries.
+
+        Source: `xfs_dir2_sf.c: xfs_dir2_sf_verify`.
+        """
+        geo, wide = self.state.mount.geo, self.inode.dfork[1]
+        has_ftype = bool(geo.has_ftype)
+        needed, end = 0, disk.DATA_HEADER_BYTES
+        for cookie, ino, _, name in entries:
+            offset = cookie - 1 << 3
+            if offset < end:
+                self._bad("dir-refused", f"entry {name!r} offset", f"at least {end}", offset)
+                return
+            end = offset + entry_bytes(len(name), has_ftype)
+            needed += ino > _WIDEST_SHORT
+        needed -= self.inode.ino > _WIDEST_SHORT  # '.' is not stored
+        if needed != wide:
+            self._bad("dir-refused", "i8count", needed, wide)
+        end += _LEAF_ENTRY_BYTES * len(entries) + disk.BLOCK_TAIL_BYTES
+        if end > geo.dirblksize:
+            self._bad("dir-refused", "size", f"entries of at most {geo.dirblksize} bytes", end)
 
     def _lost(self, error: ImageError) -> None:
         """Report what could not be read, and that it may hide names."""
@@ -292,6 +319,9 @@ class _Directory:
         for number, block in blocks:
             where = self.state.mount.where(block.obj, block.daddr, len(block.data))
             free = _free_pieces(block.data, data_end(block, where), has_ftype)
+            starts = {at for at, _ in free}
+            if any(at + length in starts for at, length in free):
+                self._bad("dir-refused", f"block {number}", "free pieces apart", "two touch", block)
             wanted = sorted((length for _, length in free), reverse=True)[:3]
             wanted += [0] * (3 - len(wanted))
             table = [_PAIR.unpack_from(block.data, _BESTS_AT + 4 * i) for i in range(3)]

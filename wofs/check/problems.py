@@ -246,6 +246,11 @@ _ROWS = (
      "leaf's or free blocks' table repeats the first of each.",
      "xfs_dir2_data.c: __xfs_dir3_data_check; scrub/dir.c: xchk_directory_leaf1_bestfree",
      "Names read as before; creating one may overwrite others."),
+    ("WX0311", "dir-refused", ERROR, "the kernel refuses a directory that can be read",
+     "A shortform directory counts the inode numbers that need eight bytes, and its entries would "
+     "fit a block at their offsets, one behind the other; no two free pieces of a block touch.",
+     "xfs_dir2_sf.c: xfs_dir2_sf_verify; xfs_dir2_data.c: __xfs_dir3_data_check",
+     "wofs lists its names; the kernel lists none, or none of the block."),
     ("WX0312", "dir-hash-order", ERROR, "the index does not lead to every name by its hash",
      "The index holds, for each entry, the hash of its name and its place, in ascending order "
      "of hashes, and nothing else.",

@@ -233,14 +233,17 @@ def _check_name(name: bytes, number: int, where: Where) -> None:
 
 
 def leaf(block: Block, where: Where) -> IndexBlock:
-    """Parse an attribute leaf's header and hashes. Raises BadField."""
+    """Parse an attribute leaf's header and hashes. Raises BadField.
+
+    It may be empty: the kernel makes the leaf before it sets what did not fit the inode.
+    """
     forw, back, _, _ = DA_HEADER(block.data, 0)
     count, usedbytes, firstused = disk.LEAF_HEADER(block.data, 0)
     size = len(block.data)
     firstused = firstused or 65536
     table_end = disk.LEAF_HEADER_BYTES + 8 * count
-    if not count or table_end > size:
-        raise bad(where, "count", count, f"1 to {(size - disk.LEAF_HEADER_BYTES) // 8}")
+    if table_end > size:
+        raise bad(where, "count", count, f"at most {(size - disk.LEAF_HEADER_BYTES) // 8}")
     if not table_end <= firstused <= size:
         raise bad(where, "firstused", firstused, f"{table_end} to {size}")
     if usedbytes > size - firstused:
