@@ -29,6 +29,11 @@ static inline int is_compact(PyObject *number, long long *value) {
 
 /* Store a number where it is in the range of an item, else return 0. */
 static inline int put(char code, long long value, unsigned char *to) {
+    if (code == 'I') { /* nearly all are */
+        uint32_t item = (uint32_t)value;
+        memcpy(to, &item, sizeof item);
+        return item == value;
+    }
     switch (code) {
 #define CASE(letter, type)                  \
     case letter: {                          \
@@ -38,7 +43,6 @@ static inline int put(char code, long long value, unsigned char *to) {
     }
         CASE('B', uint8_t)
         CASE('H', uint16_t)
-        CASE('I', uint32_t)
         CASE('b', int8_t)
         CASE('h', int16_t)
         CASE('i', int32_t)
@@ -135,6 +139,19 @@ int slab_pack_value(const slab_field *field, PyObject *value, unsigned char *obj
 }
 
 /* ---- rows */
+
+/* Store the values from number `i` on, up to the first that is not simply a small number which
+ * fits; return its number. Runs nothing of Python's, so `items` stays what it is. */
+static inline uint32_t pack_simple(const slab_layout *layout, PyObject *const *items, uint32_t i,
+                                   unsigned char *to) {
+    const slab_field *field = &layout->fields[i];
+    for (long long value; i < layout->nfields; i++, field++)
+        if (!field->is_one || !PyLong_CheckExact(items[i]) || !is_compact(items[i], &value) ||
+            !put(field->code, value, to + field->offset))
+            break;
+    return i;
+}
+
 static int pack_row(const slab_layout *layout, PyObject *row, unsigned char *to) {
     PyObject *values = PySequence_Fast(row, "a row is a sequence of values");
     if (!values)
@@ -142,10 +159,13 @@ static int pack_row(const slab_layout *layout, PyObject *row, unsigned char *to)
     int failed = 0;
     for (uint32_t i = 0; !failed && i < layout->nfields; i++) {
         failed = PySequence_Fast_GET_SIZE(values) != (Py_ssize_t)layout->nfields;
-        if (failed)
+        if (failed) {
             PyErr_Format(PyExc_TypeError, "%zd values for %u fields",
                          PySequence_Fast_GET_SIZE(values), layout->nfields);
-        else
+            break;
+        }
+        i = pack_simple(layout, PySequence_Fast_ITEMS(values), i, to);
+        if (i < layout->nfields)
             failed = pack_value(&layout->fields[i], PySequence_Fast_GET_ITEM(values, (Py_ssize_t)i),
                                 to);
     }
