@@ -24,7 +24,7 @@ from pathlib import Path
 
 from slablib import odd, packs, stores
 from slablib.fuzzer import ANY, BAD_ARGUMENT, Fuzzer, cache, new_arena, refused, stale, step
-from slablib.model import Arena, Wrong
+from slablib.model import Arena, Life, Wrong
 from slablib.odd import Truth
 from slablib.storemodel import Store
 from wofs.errors import SlabError, SlabFinished, SlabFull, StaleHandle
@@ -361,7 +361,8 @@ def threads(f: Fuzzer) -> None:
     if not f.threaded:
         return
     lives = [life for arena in f.arenas for life in arena.alive]
-    kept = [(store.raw, one) for store in f.stores for b in store.batches for one in b.kept]
+    kept = [(s, s.raw, one) for s in f.stores for batch in s.batches for one in batch.kept]
+    gone, closed = set[Life](), set[Store]()
     stop, wrong = threading.Event(), list[BaseException]()
 
     def read() -> None:
@@ -371,11 +372,14 @@ def threads(f: Fuzzer) -> None:
                     try:
                         life.check(life.handle)
                     except StaleHandle:
-                        if life.handle not in f.dead:
-                            # Freed just now: the model learns of it a moment later.
-                            continue
-                for raw, one in kept:
-                    if raw.read(one.place, one.kind, one.a, one.b) not in (one.data, None):
+                        gone.add(life)  # the model learns of it a moment later
+                for store, raw, one in kept:
+                    try:
+                        found = raw.read(one.place, one.kind, one.a, one.b)
+                    except StaleHandle:
+                        closed.add(store)
+                        continue
+                    if found not in (one.data, None):
                         raise Wrong(f"{one} reads otherwise")
         except BaseException as error:
             wrong.append(error)
@@ -392,6 +396,10 @@ def threads(f: Fuzzer) -> None:
             thread.join()
     if wrong:
         raise Wrong(f"a thread that reads: {wrong[0]!r}")
+    if gone.intersection(life for arena in f.arenas for life in arena.alive):
+        raise Wrong("a thread was told of a living object that it is stale")
+    if closed.intersection(f.stores):
+        raise Wrong("a thread was told of an open store that it is closed")
 
 
 def refuses_writes(arena: Arena) -> None:
