@@ -6,6 +6,7 @@ instruction when its compiled form is installed. Both take bytes and return the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import crcmod.predefined
@@ -18,7 +19,9 @@ _ZEROS = b"\0\0\0\0"
 
 def _choose() -> tuple[Callable[[bytes], int], str]:
     try:
-        import google_crc32c
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that its compiled form is not there
+            import google_crc32c
     except ImportError:
         return crc32c_portable, "crcmod"
     if google_crc32c.implementation != "c":

@@ -131,13 +131,35 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Whether the interpreter's lock is there: told to do without it (PYTHON_GIL=0), a free-threaded
+ * Python does not take it back for a module that says it needs it. */
+static int has_lock(void) {
+#ifdef Py_GIL_DISABLED
+    PyObject *ask = PySys_GetObject("_is_gil_enabled"); /* borrowed */
+    PyObject *answer = ask ? PyObject_CallNoArgs(ask) : PyErr_Format(PyExc_ImportError, "no sys");
+    int is = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return is;
+#else
+    return 1;
+#endif
+}
+
 /* All arenas of the process share one registry, and one lock guards them: the interpreter's. So a
- * subinterpreter gets an ImportError, and a Python without that lock takes it back (PEP 703). */
+ * subinterpreter gets an ImportError, and a Python without that lock takes it back (PEP 703) or
+ * gets one too. */
 static int fill_module(PyObject *made) {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_ImportError, "wofs.slab serves the main interpreter only");
         return -1;
     }
+    int is_locked = has_lock();
+    if (is_locked == 0)
+        PyErr_SetString(PyExc_ImportError,
+                        "wofs.slab needs the global interpreter lock, and PYTHON_GIL=0 or -X gil=0 "
+                        "keeps it away");
+    if (is_locked <= 0)
+        return -1;
     if (slab_find_errors() < 0 || PyType_Ready(&slab_arena_type) < 0)
         return -1;
     if (PyType_Ready(&slab_filler_type) < 0 || PyType_Ready(&slab_store_type) < 0 ||

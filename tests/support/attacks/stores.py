@@ -14,8 +14,9 @@ from support.slab import Other
 from wofs.slab import _slab
 from wofs.slab.arena import HEADER_BYTES
 
-HANDLE_ARENA, HANDLE_OFFSET = 16, 32
-"""Where a handle's numbers lie behind its PyObject header."""
+HANDLE_ARENA = object.__basicsize__
+HANDLE_OFFSET = HANDLE_ARENA + 16
+"""Where a handle's numbers lie, behind its PyObject header: larger in a free-threaded Python."""
 
 
 # ---- stores by code that knows an address
