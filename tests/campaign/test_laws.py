@@ -178,3 +178,30 @@ def test_what_the_check_does_not_report_breaks_a_law(image: Unpack) -> None:
     result = one(known, fault, Limits())
     known.close()
     assert (result.outcome, result.laws) == ("broken", ("check: does not report it",))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_name_that_is_sought_only_now(image: Unpack, more: int) -> None:
+    """Of a large directory only some names are sought: others where some cannot be listed."""
+    seen: list[Answers] = []
+
+    def reader(device: Device, norecovery: bool) -> Answers:
+        answers = ask(device, norecovery)
+        key = next(key for key in sorted(answers) if key[1] == "lookup")
+        if seen:
+            ino = answers[key]
+            assert isinstance(ino, int)
+            answers[key] = ino + more
+        else:
+            del answers[key]
+        seen.append(answers)
+        return answers
+
+    path = image("default")
+    known = Truth(str(path), reader=reader)
+    try:
+        fault = Fault.of_key(str(path), "field 'sb[1].flags=1' --crc fix")
+        result = one(known, fault, Limits())
+    finally:
+        known.close()
+    assert len(result.changed) == more
