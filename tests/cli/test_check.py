@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
-from support.cli import Run
+from support.cli import Run, shell
 from support.patched import parts_of
 from wofs.check.problems import CODES
+from wofs.cli.check import FsckVerb, NotChecked
 from wofs.corrupt.parts import Part
 from wofs.device.crc import crc_of
 
@@ -103,3 +106,42 @@ def test_explain_what_no_rule_can_tell(wofs: Run) -> None:
         key: found[key] for found in named for key in ("structure", "field")
         if (found["structure"], found["field"]) == ("value", "content")
     } == {"structure": "value", "field": "content"}  # fmt: skip
+
+
+def test_a_page_replaces_nothing_but_a_page(
+    wofs: Run, wrong_count: tuple[Path, Part], tmp_path: Path
+) -> None:
+    path, _ = wrong_count
+    before, out = path.read_bytes(), tmp_path / "map.html"
+    done = wofs("check", "--html", path, path)
+    assert done.code == 8
+    assert "is no page" in done.err
+    assert path.read_bytes() == before
+    assert wofs("check", "--html", out, tmp_path / "missing").code == 8
+    assert not out.exists()
+    for _ in range(2):
+        assert wofs("check", "--html", out, path).code == 4
+    assert sorted(os.listdir(tmp_path)) == ["map.html", "wrong.img"]
+    done = wofs("check", "--html", "/dev/full", path)
+    assert (done.code, done.err) == (12, "wofs: /dev/full: no space left on device\n")
+    assert "WX0206" in done.text
+
+
+def test_the_verdict_does_not_depend_on_who_reads_it(wrong_count: tuple[Path, Part]) -> None:
+    path, _ = wrong_count
+    done = shell('wofs check -a "$1" | true; echo "${PIPESTATUS[0]}"', path)
+    assert done.lines == ["4"]
+    assert shell('wofs check "$1" >/dev/full', path).code == 8
+    assert shell('wofs check "$1" >&-', path).code == 8
+
+
+def test_a_check_that_fails_is_no_verdict() -> None:
+    """To fsck(8), 1 would be: errors were corrected."""
+
+    @click.command("check", cls=FsckVerb)
+    def broken() -> None:
+        raise MemoryError
+
+    with pytest.raises(NotChecked, match="internal error: MemoryError") as failed:
+        broken.main([], standalone_mode=False)
+    assert failed.value.exit_code == 8

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import click
 
@@ -25,6 +24,7 @@ from wofs.campaign.report import (
 )
 from wofs.campaign.results import Results, Stored, Verdict
 from wofs.campaign.target import STATUSES, known_false
+from wofs.cli import pagefile
 from wofs.cli.output import DONE, FAILED, Json, Output, escape
 
 SHOWN = 10
@@ -62,13 +62,13 @@ def command(
     if len(files) > 2:
         raise click.UsageError("one file, or two to compare")
     if html:
-        Path(html).touch()  # that it cannot be written must not come out in the end
+        pagefile.claim(html)
     with ExitStack() as stack:
         opened = [stack.enter_context(Results(name)) for name in files]
         found = summary(opened[-1])
         comparison = compare(*opened) if len(opened) == 2 else None
     if html:
-        Path(html).write_text(page(found, comparison, files[0]), encoding="utf-8")
+        pagefile.write(html, page(found, comparison, files[0]))
     out = Output()
     if as_json:
         for told in _objects(found, comparison):

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
-from pathlib import Path
+from contextlib import closing, suppress
+from typing import Any
 
 import click
 
 from wofs.check.atlas import Atlas
-from wofs.check.findings import Finding, Report
+from wofs.check.findings import KEPT_PER_PROBLEM, Finding, Report
 from wofs.check.page import page
 from wofs.check.problems import CODES, NOTE, Problem
 from wofs.check.run import check
-from wofs.cli import progress
-from wofs.cli.output import Json, Output, escape, message, named, say
+from wofs.cli import pagefile, progress
+from wofs.cli.output import (
+    Json,
+    Output,
+    Unwritable,
+    escape,
+    internal,
+    message,
+    named,
+    say,
+)
 from wofs.cli.request import JSON_HELP, OpenOptions, ended_tidily, logged, parse_options
 from wofs.cli.usage import StatusVerb
 from wofs.errors import WofsError
@@ -38,16 +47,34 @@ class WrongUsage(click.UsageError):
     exit_code = WRONG_USAGE
 
 
+class NotChecked(click.ClickException):
+    """The check itself failed."""
+
+    exit_code = OPERATIONAL
+
+
 class FsckVerb(StatusVerb):
-    """A verb whose exit status for wrong usage is fsck(8)'s."""
+    """A verb whose exit status for wrong usage, and for any failure, is fsck(8)'s."""
 
     wrong_usage = WrongUsage
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the verb; what fails is no answer about the image, which 1 is to fsck(8)."""
+        try:
+            return super().invoke(ctx)
+        except Unwritable as error:
+            error.exit_code = OPERATIONAL
+            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise NotChecked(internal(error)) from error
 
 
 @click.command(
     "check",
     cls=FsckVerb,
-    epilog="\b\nExamples:\n  wofs check disk.img\n  wofs check -a disk.img          every finding\n"
+    epilog="\b\nExamples:\n  wofs check disk.img\n  wofs check -a disk.img          a thousand findings of a kind, not three\n"
     "  wofs check --json disk.img | jq 'select(.severity == \"error\")'\n"
     "  wofs check --html map.html disk.img\n"
     "  wofs explain WX0312             what a rule says",
@@ -58,7 +85,9 @@ class FsckVerb(StatusVerb):
     help="sb=N (believe the superblock of AG N), logdev=FILE (where an external log is), "
     "slab=NAME (memory backend).",
 )  # fmt: skip
-@click.option("-a", "--all", "every", is_flag=True, help="Every finding, not three of each kind.")
+@click.option("-a", "--all", "every", is_flag=True,
+              help=f"The first {KEPT_PER_PROBLEM:,} findings of each kind, as with --json, not "
+              "three.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No progress; only the exit code and findings.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 @click.option(
@@ -81,8 +110,9 @@ def command(
     the log; link counts, the owner of every block, all counters. Like findings are one line
     with a count and the first three. File data has no checksums and is not read.
 
-    Exit codes as fsck(8): 0 clean (or notes only), 4 something is wrong, 8 the check could not
-    be done (no XFS, not supported, I/O), 16 usage, 130 interrupted.
+    Exit codes as fsck(8), which add up: 0 clean (or notes only), 4 something is wrong, 8 the
+    check could not be done (no XFS, not supported, I/O) or its page not written, 16 usage, 130
+    interrupted.
     """
     try:
         options = parse_options(words)
@@ -92,15 +122,25 @@ def command(
         atlas = Atlas() if html else None
         with logged(not verbose, verbose), ended_tidily():
             if html:
-                Path(html).touch()  # that it cannot be written must not come out in the end
+                pagefile.claim(html)
             report = _run(image, options, quiet, jobs, atlas)
-            if html and atlas:
-                drawn = page(os.path.basename(image), report, atlas)
-                Path(html).write_text(drawn, encoding="utf-8")
     except (WofsError, OSError) as error:
         say(message(error))
         return OPERATIONAL
-    out = Output()
+    code = CLEAN if report.clean else UNCORRECTED
+    if html and atlas:
+        try:
+            pagefile.write(html, page(os.path.basename(image), report, atlas))
+        except OSError as error:
+            say(message(error))
+            code |= OPERATIONAL
+    with suppress(BrokenPipeError):  # who closed it has seen enough; the verdict stands
+        _tell(Output(), image, report, every, quiet, as_json)
+    return code
+
+
+def _tell(out: Output, image: str, report: Report, every: bool, quiet: bool, as_json: bool) -> None:
+    """Write the report to standard output."""
     if as_json:
         for finding in report.findings:
             out.json(as_object(finding))
@@ -109,7 +149,6 @@ def command(
     else:
         _write(out, image, report, every, quiet)
     out.flush()
-    return CLEAN if report.clean else UNCORRECTED
 
 
 def _run(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from wofs.cli import progress
+from wofs.cli import pagefile, progress
 from wofs.cli.output import DONE, FAILED, Output, say
 from wofs.demo import fields as fields_demo
 from wofs.demo import page
@@ -223,7 +223,7 @@ def straywrite(
     if image is None:
         raise click.UsageError("no image is beside this installation: give one by --image")
     if html:
-        Path(html).touch()  # that it cannot be written must not come out in the end
+        pagefile.claim(html)
     title = f"{workload} on {', '.join(backends)}"
     try:
         blow = straywrite_demo.Blow(int(word))
@@ -237,7 +237,7 @@ def straywrite(
         say(str(error))
         return FAILED
     if html:
-        Path(html).write_text(page.page(os.path.basename(image), task, tallies), encoding="utf-8")
+        pagefile.write(html, page.page(os.path.basename(image), task, tallies))
     out = Output()
     if as_json:
         for tally in tallies:

@@ -21,6 +21,7 @@ from wofs.cli.output import (
     USAGE,
     code_of,
     drop,
+    internal,
     message,
     say,
 )
@@ -125,6 +126,8 @@ def _guarded(
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.ClickException as error:
+        if error.__cause__ is not None:
+            _debug()
         say(error.format_message())
         return error.exit_code
     except (WofsError, OSError) as error:
@@ -133,7 +136,7 @@ def _guarded(
         return code_of(error)
     except Exception as error:
         _debug()
-        say(f"internal error: {type(error).__name__}: {error} (WOFS_DEBUG=1 shows where)")
+        say(internal(error))
         return FAILED
     return result if isinstance(result, int) else DONE
 

@@ -58,6 +58,11 @@ def message(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def internal(error: Exception) -> str:
+    """Return an error of ours as one line."""
+    return f"internal error: {type(error).__name__}: {error} (WOFS_DEBUG=1 shows where)"
+
+
 def code_of(error: BaseException) -> int:
     """Return the exit code that an error asks for."""
     if isinstance(error, NotXfs | Unsupported):
