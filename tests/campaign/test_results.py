@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,3 +213,29 @@ def test_values_of_the_wrong_kind_are_told_of(results: Results, path: str) -> No
     other.close()
     with Results(path) as damaged, pytest.raises(BadResults, match="a list of words belongs"):
         list(damaged.results())
+
+
+def test_a_file_that_another_holds_is_told_by_name(results: Results, path: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BadResults, match="database is locked"):
+            results.add([RESULT])
+        other.execute("ROLLBACK")
+    results.add([RESULT])
+    assert results.done(IMAGE.path) == {FAULT.key}
+
+
+def test_a_disk_that_is_full_loses_no_result_that_was_kept(results: Results, path: str) -> None:
+    """The limit of a file's size stands for the disk's end."""
+    results.add([made(number) for number in range(20)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path), hard))
+    try:
+        with pytest.raises(BadResults, match=r"sults#%41\.db: "):
+            results.add([made(number) for number in range(20, 2000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(results.done(IMAGE.path)) == 20
+    results.add([made(number) for number in range(20, 40)])
+    with Results(path) as again:
+        assert len(again.done(IMAGE.path)) == 40

@@ -68,6 +68,7 @@ def driven(
         ),
         ("import sys; sys.exit('on stderr')", "refused", "on stderr"),
         ("import os; os.kill(os.getpid(), 11)", "crashed", "SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 40)", "crashed", "signal 40"),
         ("import os; print('oh', flush=True); os.abort()", "crashed", "oh"),
         ("import os; os.close(1); os.close(2); os._exit(0)", "accepted", ""),
         (

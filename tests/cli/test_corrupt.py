@@ -120,6 +120,29 @@ def test_random_flips_can_be_repeated(wofs: Run, image: Unpack, tmp_path: Path) 
     assert digest(outs[0]) == digest(outs[1]) != digest(outs[2])
 
 
+def test_all_bits_of_a_structure_can_be_flipped(wofs: Run, image: Unpack, out: Path) -> None:
+    path = image("default")
+    done = wofs("corrupt", path, out, "--flip", "4096", "--in", "agf[1]")
+    at = json.loads(done.out)["changes"][0]["byte"] & ~511
+    before, after = (one.read_bytes()[at : at + 512] for one in (path, out))
+    assert bytes(byte ^ 255 for byte in before) == after
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/dirs/sf", "f00001__"), ("/dirs/leaf", "0")]
+)  # fmt: skip
+def test_the_record_names_the_entry(
+    wofs: Run, image: Unpack, out: Path, path: str, name: str
+) -> None:
+    """The name in the record is no field of the directory's own, and makes the same edit."""
+    path_of, edit = image("default"), f'inode["{path}"].entry["{name}"].ino=9'
+    first = json.loads(wofs("corrupt", path_of, out, edit).out)["changes"][0]
+    assert re.fullmatch(r"(sf|entry)\[\d+\]\.ino", first["field"])
+    again = f"{first['object']}.{first['field']}=9"
+    done = wofs("corrupt", "-f", path_of, out, again)
+    assert json.loads(done.out)["changes"] == [first]
+
+
 def test_undo_gives_the_image_back(wofs: Run, image: Unpack, out: Path, tmp_path: Path) -> None:
     path = image("default")
     before = digest(path)
@@ -189,6 +212,8 @@ def test_what_is_no_record_is_refused(wofs: Run, image: Unpack, out: Path, text:
 def test_a_cut_cannot_be_undone(wofs: Run, image: Unpack, out: Path, tmp_path: Path) -> None:
     done = wofs("corrupt", image("empty"), out, "--truncate", "4096")
     assert (done.code, out.stat().st_size) == (0, 4096)
+    size = image("empty").stat().st_size
+    assert done.err == f"wofs: truncate {size} -> 4096 bytes\n"
     record = tmp_path / "done.json"
     record.write_bytes(done.out)
     assert "cannot" not in wofs("corrupt", "--undo", record, out).out.decode()
@@ -213,6 +238,10 @@ def test_a_cut_cannot_be_undone(wofs: Run, image: Unpack, out: Path, tmp_path: P
         (["--swap", "agf[0]", "inobt[0]"], "agf[0] has 512 bytes, inobt[0].block[0] 4096"),
         (["--truncate", "999999999999"], "the image has 67108864 bytes"),
         (["bytes[99999999999].x=1"], "the image has 67108864 bytes"),
+        (["bytes[0:0]=00"], "bytes[0:0]: are no bytes"),
+        (["inobt[0].rec[999].free=0"], "rec[999].free: inobt[0].block[0] has 1 rec[N].free"),
+        (["--tear", "agf[0]", "1"], "agf[0]: is one sector, which is written whole"),
+        (["--flip", "4097", "--in", "agf[1]"], "4097 bits cannot be flipped where there are 4096"),
     ],
 )
 def test_a_bad_edit_is_one_line(

@@ -63,19 +63,23 @@ class Fault:
     @classmethod
     def of_key(cls, image: str, key: str) -> Fault:
         """Return the fault that a key names; ValueError where it names none."""
-        klass, *edits = shlex.split(key)
+        try:
+            klass, *edits = shlex.split(key)
+            words = dict(itertools.pairwise(edits))
+            seed = int(words.get("--seed", 0))
+        except ValueError as error:
+            raise ValueError(f"{key}: is no key of a fault") from error
         target = next((w for w in _targets(edits)), "")
         match = _OBJECT.match(target)
         if klass.removeprefix(OVER_FUSE) not in CLASSES or not (match or edits):
             raise ValueError(f"{key}: is no key of a fault")
         obj = match["object"] if match else "image"
         structure = re.findall(r"[a-z]+", re.sub(r"\[.*?\]|\.block", "", obj))[-1]
-        words = dict(itertools.pairwise(edits))
         name, _, value = target[len(obj) :].lstrip(".").partition("=")
         return cls(
             image, klass, "data" if structure == "bytes" else structure, obj,
             re.sub(r"\[\d+\]", "[N]", name), value, words.get("--crc", "stale"), tuple(edits),
-            int(words.get("--seed", 0)),
+            seed,
         )  # fmt: skip
 
     @property

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import quote
@@ -214,8 +214,8 @@ class Results:
         added = self._db.execute(f"INSERT INTO fault VALUES (NULL, ?, {cast}, ?, ?)", row)
         return added.lastrowid or 0
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
+    def _transaction(self) -> AbstractContextManager[None]:
+        return _transaction(self._db, self.path)
 
     # ---- reading
     def done(self, path: str) -> set[str]:
@@ -317,17 +317,20 @@ class Results:
             raise BadResults(f"{self.path}: {error}") from error
 
 
-class _Transaction:
-    """All of a block is kept, or nothing of it."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+@contextmanager
+def _transaction(db: sqlite3.Connection, path: str) -> Iterator[None]:
+    """Keep all of a block, or nothing of it; BadResults where the file cannot be written to."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:  # a full disk ends one by itself
+                db.execute("ROLLBACK")
+            raise
+    except sqlite3.DatabaseError as error:
+        raise BadResults(f"{path}: {error}") from error
 
 
 def _bytes(text: str) -> bytes:

@@ -152,8 +152,16 @@ def _run(argv: Sequence[str], until: float) -> tuple[str, bytes]:
     if not ended:
         return "hung", said
     if child.returncode < 0:
-        return "crashed", said or signal.Signals(-child.returncode).name.encode()
+        return "crashed", said or _named(-child.returncode).encode()
     return ("refused" if child.returncode else "accepted"), said
+
+
+def _named(number: int) -> str:
+    """Return the name of a signal; those of real time have none but the first and the last."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _listen(pid: int, fd: int, until: float) -> tuple[bool, bytes]:

@@ -18,7 +18,7 @@ from wofs.campaign.drive import Plan, changed, drive, fingerprint, prepare, redu
 from wofs.campaign.fault import OVER_FUSE, Fault
 from wofs.campaign.laws import OUTCOMES, Result
 from wofs.campaign.pool import Pool, processors
-from wofs.campaign.report import is_bad, reproducing, summary
+from wofs.campaign.report import counted, is_bad, reproducing, summary
 from wofs.campaign.results import Results
 from wofs.campaign.runner import work
 from wofs.campaign.scheduler import Cluster
@@ -239,7 +239,7 @@ def _told(result: Result) -> dict[str, object]:
 
 
 def _summary(output: Output, counts: Counter[str], seed: int) -> None:
-    output.line(f"{counts.total():,} faults (seed {seed})")
+    output.line(f"{counted(counts.total(), 'fault')} (seed {seed})")
     for outcome, meaning in OUTCOMES.items():
         if counts[outcome]:
             output.line(f"  {counts[outcome]:>7,} {outcome}: {meaning}")

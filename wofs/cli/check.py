@@ -63,8 +63,7 @@ class FsckVerb(StatusVerb):
         try:
             return super().invoke(ctx)
         except Unwritable as error:
-            error.exit_code = OPERATIONAL
-            raise
+            raise NotChecked(error.message) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -74,7 +73,8 @@ class FsckVerb(StatusVerb):
 @click.command(
     "check",
     cls=FsckVerb,
-    epilog="\b\nExamples:\n  wofs check disk.img\n  wofs check -a disk.img          a thousand findings of a kind, not three\n"
+    epilog="\b\nExamples:\n  wofs check disk.img\n"
+    "  wofs check -a disk.img          1,000 findings of a kind, not three\n"
     "  wofs check --json disk.img | jq 'select(.severity == \"error\")'\n"
     "  wofs check --html map.html disk.img\n"
     "  wofs explain WX0312             what a rule says",

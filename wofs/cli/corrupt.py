@@ -11,7 +11,7 @@ import click
 
 from wofs.cli import progress
 from wofs.cli.output import Output, say
-from wofs.cli.request import ended_tidily
+from wofs.cli.request import ended_tidily, logged
 from wofs.corrupt import apply
 from wofs.corrupt.damage import EDIT, Damage, Request
 from wofs.corrupt.edit import Record
@@ -90,7 +90,7 @@ def command(
         for line in apply.flat(apply.undo(undo.read(), image)):
             told(f"undone: {line}")
         return
-    if not in_place and (not rest or "=" in rest[0]):
+    if not in_place and (not rest or not rest[0] or "=" in rest[0]):
         raise click.UsageError("where to? give OUT, or --in-place")
     out, edits = (image, rest) if in_place else (rest[0], rest[1:])
     chosen = random.randrange(1 << 32) if seed is None else seed
@@ -102,7 +102,7 @@ def command(
             raise click.UsageError(f"{edit}: an edit is NAME=VALUE")
     if asked.within and asked.flip is None:
         raise click.UsageError("--in goes with --flip")
-    with ended_tidily(), ExitStack() as stack:
+    with logged(quiet, False), ended_tidily(), ExitStack() as stack:
         with progress.unpacking(quiet) as tell:
             device = open_device(image, progress=tell)
         stack.callback(device.close)
@@ -124,6 +124,8 @@ def command(
                 _tell(record)  # before the copy has its name: neither is had without the other
     for line in apply.flat(record.changes):
         told(line)
+    if damage.editor.was_cut:
+        told(f"truncate {record.size[0]} -> {record.size[1]} bytes")
 
 
 def _tell(record: Record) -> None:

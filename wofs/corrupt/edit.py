@@ -91,10 +91,18 @@ class Editor:
 
     # ---- whole structures
     def flip(self, parts: Sequence[Part], bits: int) -> None:
-        """Turn over `bits` random bits, each in a random one of `parts`."""
+        """Turn over `bits` random bits, no bit twice, each in a random one of `parts`."""
+        have = sum(8 * part.size for part in parts)
+        if bits > have:
+            raise BadTarget(f"{bits} bits cannot be flipped where there are {have}")
+        flipped: set[int] = set()
         for _ in range(bits):
-            part = self._random.choice(parts)
-            bit = self._random.randrange(8 * part.size)
+            while True:
+                part = self._random.choice(parts)
+                bit = self._random.randrange(8 * part.size)
+                if 8 * part.start + bit not in flipped:
+                    break
+            flipped.add(8 * part.start + bit)
             byte = self._raw(part)[bit >> 3]
             self._write("flip", part, bit >> 3, bytes([byte ^ 1 << (bit & 7)]))
             self._mend(part, bit >> 3, 1)
@@ -127,6 +135,8 @@ class Editor:
     def tear(self, part: Part, sectors: int) -> None:
         """Keep the first sectors of a structure; the rest was never written (zeros)."""
         have = part.size // SECTOR_BYTES
+        if have < 2:
+            raise BadTarget(f"{part}: is one sector, which is written whole or not at all")
         if not 0 < sectors < have:
             raise BadTarget(f"{part}: has {have} sectors; 1 to {have - 1} of them can be kept")
         at = sectors * SECTOR_BYTES

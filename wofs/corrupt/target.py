@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -149,7 +150,10 @@ class Locator:
         if first.word == "log":
             return self._log(first), rest
         if first.word == "bytes":
-            size, start = first.size or SECTOR_BYTES, first.number()
+            size = SECTOR_BYTES if first.size is None else first.size
+            start = first.number()
+            if not size:
+                raise BadTarget(f"bytes[{start}:0]: are no bytes")
             if start + size > self._mount.device.size:
                 raise BadTarget(f"the image has {self._mount.device.size} bytes")
             return Part("bytes", start, 0, start, size, 0), rest
@@ -220,11 +224,14 @@ class Locator:
         """Return a field of what a structure holds, as it is now."""
         name = ".".join(map(str, rest))
         raw = self._mount.device.pread(part.start, part.size)
-        words = dict.fromkeys(fields)
+        words = Counter(fields)
         for spot in inside(part, raw, self._mount.geo):
             if spot.name == name:
                 return spot
-            words[re.sub(r"\d+", "N", spot.name)] = None
+            words[re.sub(r"\d+", "N", spot.name)] += 1
+        alike = re.sub(r"\d+", "N", name)
+        if alike in words and alike not in fields:
+            raise BadTarget(f"{name}: {part} has {words[alike]} {alike}, from 0")
         raise BadTarget(f"{name}: no field of {part}; there are {', '.join(words)}")
 
     def _record(
@@ -269,7 +276,8 @@ class Locator:
         if found.format == FMT_LOCAL:
             for at, length, wide in _shortform(found, ftype):
                 if found.raw[at + 3 : at + 3 + length] == name:
-                    return _one_of(part, rest[1].word, _sf_fields(at, length, ftype, wide))
+                    spot = _one_of(part, rest[1].word, _sf_fields(at, length, ftype, wide))
+                    return self._numbered(spot)
             raise BadTarget(f"{part}: has no entry {key!r}")
         cookie = self._mount.dirs.lookup(found, name)[0]
         byte = (cookie - 1) << 3
@@ -280,8 +288,18 @@ class Locator:
         start = fsb_to_byte(geo, fsblock)
         for one in of_inode(self._mount, found):
             if one.kind == "dirdata" and one.start == start:
-                return _one_of(one, rest[1].word, _data_fields(at, len(name), ftype))
+                spot = _one_of(one, rest[1].word, _data_fields(at, len(name), ftype))
+                return self._numbered(spot)
         raise BadTarget(f"{part}: the block of entry {key!r} lies in several extents")
+
+    def _numbered(self, spot: Spot) -> Spot:
+        """Return a field of an entry under the name that it has in its structure: sf[3].ino."""
+        raw = self._mount.device.pread(spot.part.start, spot.part.size)
+        place = spot.offset, spot.size
+        for known in inside(spot.part, raw, self._mount.geo):
+            if (known.offset, known.size) == place:
+                return known
+        return spot
 
 
 def fields_of(part: Part) -> Iterator[Spot]:
