@@ -200,6 +200,7 @@ FAULTS: dict[str, Callable[[Subject], None]] = {
     "WX0403": _free_crc,
     "WX0404": lambda s: s.add(s.file(), 16, "I", 1),
     "WX0405": lambda s: s.put(_emptied(s), 16, "I", 0),
+    "WX0406": lambda s: s.put(s.file(), 8, "I", 0xFFFFFFFF),
     "WX0410": lambda s: s.put(s.file(), 176, "QQ", 0x1FF, (1 << 64) - (1 << 21) | 1),
     "WX0411": lambda s: s.put(s.file(), 90, "H", 1),
     "WX0501": lambda s: _flag(s, 6),

@@ -11,13 +11,14 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 _OWN = "it is the inode's own property, and nothing repeats it"
-_TIME = "any time is valid, and nothing repeats it"
+_TIME = "any time with less than 10^9 nanoseconds is valid, and nothing repeats it"
 _VALUE = "a value is the user's; nothing but the checksum of its block covers it"
 _NAME = "names in the inode have no hash beside them"
 _CUT = "where a name in the inode ends and its value begins the two lengths alone tell"
 _WHICH = "which name leads to which inode is told by the entry alone"
 _PLACE = "where in the file an extent begins is told by the extent alone, without an rmapbt"
 _BLOCKS = "which of its blocks hold which part of a file its extents alone tell, without an rmapbt"
+_WRITTEN = "whether it was written the extent alone tells, without an rmapbt"
 _COPIED = "any value is valid, and no copy of the superblock repeats it, where it is the only one"
 _FILE = ("data", "holes")
 _XATTRS = ("xattrs", "xattr *")
@@ -51,10 +52,10 @@ ROWS: tuple[Row, ...] = (
     ("inode", "sfattr[N].valuelen", _XATTRS, _CUT),
     ("inode", "sfattr[N].value", _XATTRS, _VALUE),
     ("inode", "sfattr[N].flags", _XATTRS, "any namespace is valid, and nothing repeats it"),
-    ("inode", "extent[N].unwritten", _FILE, "whether it was written is told by the extent alone"),
+    ("inode", "extent[N].unwritten", _FILE, _WRITTEN),
     ("inode", "extent[N].startoff", _FILE, _PLACE),
     ("inode", "extent[N].startblock", _FILE, _BLOCKS),
-    ("bmbt", "rec[N].unwritten", _FILE, "whether it was written is told by the extent alone"),
+    ("bmbt", "rec[N].unwritten", _FILE, _WRITTEN),
     ("bmbt", "rec[N].startoff", _FILE, _PLACE),
     ("bmbt", "rec[N].startblock", _FILE, _BLOCKS),
     ("dirdata", "entry[N].ino", ("*",), _WHICH),
@@ -65,14 +66,16 @@ ROWS: tuple[Row, ...] = (
     ("target", "content", ("target",), "any text without NUL is a target"),
     ("data", "content", ("data",), "file data has no checksum in this format"),
     ("sb", "fname", ("image label",), _COPIED),
-    ("sb", "features_log_incompat", ("image features",),
-     "the kernel sets and clears these while it writes, and no copy repeats them"),
-    ("sb", "uuid", ("image uuid", "image f_fsid"), "with a meta_uuid, nothing repeats it"),
+    ("sb", "features_log_incompat", ("image features",), _COPIED),
+    ("sb", "versionnum", ("image features",),
+     "where nothing has attributes, only the primary superblock tells that something had"),
+    ("sb", "uuid", ("image uuid", "image f_fsid"),
+     "with a meta_uuid, the copies and the log alone repeat it, where there are any"),
     ("sb", "features_incompat", ("image features",),
      "whether a feature is on that nothing uses yet, the copies alone repeat"),
     ("sb", "imax_pct", ("image imax_pct", *_SIZES), _COPIED),
-    ("sb", "unit", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
-    ("sb", "width", ("image stripe_unit", "image stripe_width"), "any stripe is valid"),
+    ("sb", "unit", ("image stripe_unit", "image stripe_width"), _COPIED),
+    ("sb", "width", ("image stripe_unit", "image stripe_width"), _COPIED),
     ("log", "*", ("image log",), "where a log ends that was cleanly unmounted, it alone tells"),
 )  # fmt: skip
 """Every field whose faults may be invisible."""

@@ -16,6 +16,7 @@ from wofs.check.state import DAMAGED, Common, Inventory, State
 from wofs.check.work import Piece, slots
 from wofs.device.crc import crc_of
 from wofs.errors import ImageError, Unsupported
+from wofs.ondisk import features as feat
 from wofs.ondisk import inode as disk
 from wofs.ondisk.ag import AGI_UNLINKED_BUCKETS, NULLAGINO
 from wofs.xfs.bmap import Fork
@@ -42,6 +43,13 @@ _NO_HINTS = (0, 0, NULLAGINO, 0)
 """metatype, extsize, next_unlinked, cowextsize: what nearly every inode has there."""
 
 _COW = disk.DIFLAG2_COWEXTSIZE
+_UNKNOWN2 = ((1 << 64) - 1) & ~disk.DIFLAG2_ANY
+_RARE2 = _UNKNOWN2 | _COW
+_NO_ID = 0xFFFFFFFF
+_NANOSECONDS = struct.Struct(">36xI4xI4xI92xI").unpack_from
+"""Of atime, mtime, ctime, crtime, where they are no big times."""
+
+_SECOND_NS = 10**9
 _SIZED = disk.DIFLAG_EXTSIZE | disk.DIFLAG_EXTSZINHERIT
 _HINTED = _SIZED | (0xFFFF & ~disk.DIFLAG_ANY)
 _MAX_EXTLEN = (1 << 21) - 1
@@ -124,8 +132,11 @@ class InodePass:
                 continue
             types[slot] = inode.mode >> 12
             links[slot] = inode.nlink
-            if _HINTS(inode.raw) != _NO_HINTS or inode.flags & _HINTED or inode.flags2 & _COW:
+            flags2 = inode.flags2
+            if _HINTS(inode.raw) != _NO_HINTS or inode.flags & _HINTED or flags2 & _RARE2:
                 _check_hints(state, inode)
+            if not flags2 & disk.DIFLAG2_BIGTIME or _NO_ID in (inode.uid, inode.gid):
+                _check_values(state, inode)
             extents = inode.format == disk.FMT_EXTENTS and types[slot] != _TYPE_LNK
             if not extents or not self._is_plain(inode):
                 _check_forks(state, inode)
@@ -170,6 +181,8 @@ def _check_hints(state: State, inode: Inode) -> None:
     unit = sb.rextsize if inode.is_realtime else 1
     most = _MAX_EXTLEN if inode.is_realtime else min(_MAX_EXTLEN, geo.agblocks // 2)
     cow = bool(inode.flags2 & _COW)
+    if inode.flags2 & _UNKNOWN2:
+        _odd(state, inode, "flags2", "known bits only", f"{inode.flags2:#x}")
     rules = (
         ("flags", f"{flags:#x}", not flags & ~disk.DIFLAG_ANY, "known bits only"),
         ("flags", f"{flags:#x}", not flags & disk.DIFLAG_EXTSIZE or regular, "extsize on files"),
@@ -181,6 +194,8 @@ def _check_hints(state: State, inode: Inode) -> None:
          f"a multiple of {unit}, at most {most}"),
         ("flags2", f"{inode.flags2:#x}", not cow or regular or folder,
          "cowextsize on files and directories"),
+        ("flags2", f"{inode.flags2:#x}", not cow or geo.ro_compat & feat.RO_COMPAT_REFLINK,
+         "no cowextsize: reflink is off"),
         ("cowextsize", cowextsize, bool(cowextsize) == cow, "one with a flag for it, else 0"),
         ("cowextsize", cowextsize, cowextsize <= min(_MAX_EXTLEN, geo.agblocks // 2),
          f"at most {geo.agblocks // 2}"),
@@ -192,6 +207,30 @@ def _check_hints(state: State, inode: Inode) -> None:
                 offset=state.inode_offset(inode.ino), ino=inode.ino,
             )  # fmt: skip
             return
+
+
+def _check_values(state: State, inode: Inode) -> None:
+    """Hold owners and times to values that a kernel would set (`scrub/inode.c: xchk_dinode`)."""
+    rules = [
+        (name, value, value != _NO_ID, f"less than {_NO_ID}")
+        for name, value in (("uid", inode.uid), ("gid", inode.gid))
+    ]
+    if not inode.flags2 & disk.DIFLAG2_BIGTIME:
+        names = ("atime", "mtime", "ctime", "crtime")
+        rules += [
+            (f"{name} nanoseconds", value, value < _SECOND_NS, f"less than {_SECOND_NS}")
+            for name, value in zip(names, _NANOSECONDS(inode.raw), strict=True)
+        ]
+    for field, found, holds, expected in rules:
+        if not holds:
+            _odd(state, inode, field, expected, found)
+
+
+def _odd(state: State, inode: Inode, field: str, expected: str, found: object) -> None:
+    state.report.add(
+        "inode-odd", f"inode {inode.ino}", field, expected=expected, found=found,
+        offset=state.inode_offset(inode.ino), ino=inode.ino,
+    )  # fmt: skip
 
 
 def _check_free(state: State, first: int, free: int) -> None:

@@ -279,6 +279,11 @@ _ROWS = (
      "An inode in use without links is on the unlinked list of its bucket.",
      "scrub/agheader.c: xchk_iunlink",
      "Space is lost that no name leads to."),
+    ("WX0406", "inode-odd", WARNING, "an inode says what no kernel sets",
+     "No owner or group is 4294967295, the nanoseconds of a time are less than 10^9, and flags are "
+     "known ones.",
+     "scrub/inode.c: xchk_dinode, xchk_dinode_nsec, xchk_inode_flags2",
+     "stat shows an owner, a time or flags that nobody gave it."),
     ("WX0410", "fork-damaged", ERROR, "the extents of a fork are damaged",
      "Extents ascend, do not overlap, lie in one AG off its headers and the log, are as many "
      "as the inode says, and of as many blocks; btree blocks carry BMA3 and their owner.",
