@@ -208,7 +208,7 @@ def test_a_device_is_not_read_after_it_is_closed(tmp_path: Path) -> None:
     for device in (FileDevice(path), BytesDevice(b"x" * 512, "disk.img")):
         device.close()
         device.close()
-        with pytest.raises(ValueError, match=r"^disk.img: is closed$"):
+        with pytest.raises(StaleHandle, match=r"^disk.img: is closed$"):
             device.pread(0, 1)
 
 

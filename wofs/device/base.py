@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from wofs.errors import StaleHandle
+
 
 class Device(Protocol):
     """A read-only source of bytes.
@@ -41,7 +43,7 @@ class BytesDevice:
         """Return up to `length` bytes from byte `offset`."""
         data = self._data
         if data is None:
-            raise ValueError(f"{self.name}: is closed")
+            raise StaleHandle(f"{self.name}: is closed")
         return data[offset : offset + length]
 
     def expect(self, offset: int, length: int) -> None:

@@ -9,6 +9,8 @@ import os
 import stat
 from contextlib import suppress
 
+from wofs.errors import StaleHandle
+
 _CHUNK = 1 << 30
 """Most bytes asked for in one system call; Linux moves at most 2 GiB - 4 KiB."""
 
@@ -33,13 +35,13 @@ class FileDevice:
         self.size = os.lseek(fd, 0, os.SEEK_END)
 
     def fileno(self) -> int:
-        """Return the descriptor's number; ValueError when the device is closed."""
+        """Return the descriptor's number; StaleHandle when the device is closed."""
         return self._held().number
 
     def _held(self) -> _Descriptor:
         held = self._open
         if held is None:
-            raise ValueError(f"{self.name}: is closed")
+            raise StaleHandle(f"{self.name}: is closed")
         return held
 
     def pread(self, offset: int, length: int) -> bytes:
