@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,10 +56,23 @@ def test_an_inode_decoded_again_is_the_same(image: Unpack, name: str) -> None:
         for top, folders, files in filesystem.root.walk():
             for each in (*folders, *files):
                 inode = inodes.get((top / each).lstat().st_ino)
-                again = _decode.kept(Inode, inode.raw)
+                again, absent = _decode.kept(Inode, [inode.raw, None])
+                assert absent is None
+                assert again is not None
                 assert [getattr(inode, f) for f in FIELDS] == [getattr(again, f) for f in FIELDS]
                 count += 1
         assert count > 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "raws", "error"),
+    [(Inode, [b"short"], ValueError), (Inode, [7], ValueError), (int, [], ValueError)],
+)
+def test_what_was_never_proved_is_not_decoded_again(
+    kind: type, raws: list[Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        _decode.kept(kind, raws)
 
 
 WALK = """

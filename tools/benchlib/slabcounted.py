@@ -58,10 +58,11 @@ def find(server: Operations) -> Files:
                 continue
             if not isinstance(inode, Inode):
                 raise RuntimeError(f"{entry[3]!r}: {inode}")
-            fill(server._listed(directory, inode) if inode.type == DIR else out, inode)
-            if inode.type == DIR:
+            kind = inode.mode >> 12
+            fill(server._listed(directory, inode) if kind == DIR else out, inode)
+            if kind == DIR:
                 pending.append(inode.ino)
-            elif inode.type == REG:
+            elif kind == REG:
                 files.append((inode.ino, inode.size))
     return files
 

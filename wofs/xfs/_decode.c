@@ -326,20 +326,17 @@ static PyObject *remarkable(PyObject *Py_UNUSED(module), PyObject *args) {
 }
 
 PyDoc_STRVAR(kept_doc,
-"kept(type, raw) -> inode\n\n"
-"Decode again the raw bytes of an inode that was proved before. Nothing is proved here.");
+"kept(type, raws) -> [inode or None]\n\n"
+"Decode again the raw bytes of inodes that were proved before; None stays None.\n"
+"Nothing is proved here.");
 
-static PyObject *kept(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *type, *raw;
-    if (!PyArg_ParseTuple(args, "O!S", &PyType_Type, &type, &raw))
-        return NULL;
-    const unsigned char *p = (const unsigned char *)PyBytes_AS_STRING(raw);
-    PyTypeObject *made_type = (PyTypeObject *)type;
-    if (PyBytes_GET_SIZE(raw) <= CORE_BYTES + 4 || !PyType_IsSubtype(made_type, &core_type)) {
+static PyObject *kept_one(PyTypeObject *type, PyObject *raw) {
+    if (!PyBytes_Check(raw) || PyBytes_GET_SIZE(raw) <= CORE_BYTES + 4) {
         PyErr_SetString(PyExc_ValueError, "no such inode");
         return NULL;
     }
-    core *made = (core *)made_type->tp_alloc(made_type, 0);
+    const unsigned char *p = (const unsigned char *)PyBytes_AS_STRING(raw);
+    core *made = (core *)type->tp_alloc(type, 0);
     if (!made)
         return NULL;
     fill(made, p, be64(p + 152));
@@ -350,6 +347,34 @@ static PyObject *kept(PyObject *Py_UNUSED(module), PyObject *args) {
         made->rdev = makedev(device >> 18 & 0x3FFF, device & 0x3FFFF);
     made->raw = Py_NewRef(raw);
     return (PyObject *)made;
+}
+
+static PyObject *kept(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *type, *raws;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyType_Type, &type, &PyList_Type, &raws))
+        return NULL;
+    if (!PyType_IsSubtype((PyTypeObject *)type, &core_type)) {
+        PyErr_SetString(PyExc_ValueError, "no type of inodes");
+        return NULL;
+    }
+    PyObject *out = PyList_New(PyList_GET_SIZE(raws));
+    if (!out)
+        return NULL;
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(out); at++) {
+        /* Making an object may run what shortens the list. */
+        PyObject *raw = at < PyList_GET_SIZE(raws) ? Py_NewRef(PyList_GET_ITEM(raws, at)) : NULL;
+        PyObject *one = raw == Py_None ? Py_NewRef(raw)
+                        : raw ? kept_one((PyTypeObject *)type, raw) : NULL;
+        if (!raw)
+            PyErr_SetString(PyExc_RuntimeError, "the list was changed meanwhile");
+        Py_XDECREF(raw);
+        if (!one) {
+            Py_DECREF(out);
+            return NULL;
+        }
+        PyList_SET_ITEM(out, at, one);
+    }
+    return out;
 }
 
 static PyMethodDef functions[] = {

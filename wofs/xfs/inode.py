@@ -98,14 +98,10 @@ class _Protected:
 
     def get(self, key: int) -> Inode | None:
         raw = self._shelf.read(key, self._KIND, key, 0)
-        return None if raw is None else _decode.kept(Inode, raw)
+        return _decode.kept(Inode, [raw])[0]
 
     def get_many(self, keys: Sequence[int]) -> list[Inode | None]:
-        kept = _decode.kept
-        return [
-            None if raw is None else kept(Inode, raw)
-            for raw in self._shelf.read_many(list(keys), self._KIND)
-        ]
+        return _decode.kept(Inode, self._shelf.read_many(list(keys), self._KIND))
 
     def put(self, key: int, value: Inode) -> None:
         self.put_many(((key, value),))
