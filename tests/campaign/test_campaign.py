@@ -46,6 +46,16 @@ def test_a_slice_of_a_campaign_breaks_no_law(wofs: Run, image: Unpack, tmp_path:
     assert {f["image"] for f in found} == {str(path) for path in paths}
 
 
+def test_a_log_that_was_not_replayed_is_no_hindrance(wofs: Run, image: Unpack) -> None:
+    """A directory of this image cannot be read whole: what was damaged before is no finding."""
+    options = ("--norecovery", "--faults", "60", "--seed", "5", "--json", "-j", "2")
+    done = wofs("campaign", image("dirty-b1k"), *options)
+    found = done.objects
+    assert done.code == 0, [f for f in found if f["outcome"] in ("silent", "broken")]
+    assert len(found) == 60
+    assert {"contained", "caught", "harmless"} <= {f["outcome"] for f in found}
+
+
 def rows(path: Path) -> int:
     """Return how many results a file holds."""
     if not path.exists():

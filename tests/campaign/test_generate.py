@@ -19,6 +19,7 @@ from wofs.campaign.runner import apply
 from wofs.corrupt.inside import inside
 from wofs.corrupt.parts import KINDS, parts_of
 from wofs.corrupt.target import fields_of
+from wofs.errors import ImageError
 
 Unpack = Callable[[str], Path]
 
@@ -55,6 +56,20 @@ def test_every_field_of_every_structure_is_struck(image: Unpack) -> None:
     assert {(f.structure, f.field) for f in found if f.klass == "field"} == wanted
     assert {f.structure for f in found} >= set(KINDS) - {"dirindex", "dirfree", "bmbt"} | {"data"}
     assert {f.klass for f in found} == set(SHARES)
+
+
+def test_what_was_damaged_before_is_left_out(image: Unpack) -> None:
+    """Without its log, a directory of this image is no sound one: the rest is struck."""
+    with library.open(image("dirty-b1k"), norecovery=True) as fs:
+        broken: list[ImageError] = []
+        parts = list(parts_of(fs.mount, broken.append))
+        with pytest.raises(ImageError):
+            list(parts_of(fs.mount))
+        chosen = [part for found in Catalog(fs, 1).parts.values() for part in found]
+        assert len(faults_of(fs, "image", 300, 1)) == 300
+        damaged = {error.where.daddr for error in broken}
+        assert damaged & {part.start >> 9 for part in parts}
+        assert not damaged & {part.start >> 9 for part in chosen}
 
 
 def test_values_are_spread(image: Unpack) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from wofs.corrupt.inside import Spot, inside
 from wofs.corrupt.parts import AG_TREES, Part, parts_of
 from wofs.corrupt.target import fields_of
+from wofs.device.crc import crc_of
+from wofs.errors import ImageError
 from wofs.fs import Filesystem
 from wofs.fs.stat import REG
 from wofs.ondisk.inode import CORE_BYTES, CRC_OFFSET, InodeCore
@@ -48,12 +50,26 @@ class Catalog:
         self.parts: dict[str, list[Part]] = {}
         self.data: list[str] = []
         forms: dict[tuple[str, bytes | int], list[Part]] = {}
-        for part in (*parts_of(self.mount), *self._free_inodes(), *self._log_records()):
+        for part in (*self._sound(), *self._free_inodes(), *self._log_records()):
             forms.setdefault((part.kind, self._form(part)), []).append(part)
         for (kind, _), found in forms.items():
             self.parts.setdefault(kind, []).extend(self._some(found, PARTS_PER_FORM))
         self.fields = self._fields()
         self._find_data()
+
+    def _sound(self) -> list[Part]:
+        """Return all structures; those left out that are damaged before a fault.
+
+        So may be some where the log was not replayed. A fault that makes a checksum right
+        would heal them.
+        """
+        broken: list[ImageError] = []
+        parts = list(parts_of(self.mount, broken.append))
+        return [part for part in parts if self._proves(part)] if broken else parts
+
+    def _proves(self, part: Part) -> bool:
+        raw = self.raw(part)
+        return int.from_bytes(raw[part.crc : part.crc + 4], "little") == crc_of(raw, part.crc)
 
     def _some(self, found: list[Part], most: int) -> list[Part]:
         """Choose some of many, the first among them."""
@@ -129,7 +145,11 @@ class Catalog:
             found = mount.inodes.get(part.owner)
             if found.type != REG or found.is_realtime:
                 continue
-            for startoff, fsblock, count, unwritten in mount.maps.extents(found):
+            try:
+                extents = mount.maps.extents(found)
+            except ImageError:
+                continue  # the fork was damaged before
+            for startoff, fsblock, count, unwritten in extents:
                 if not unwritten and startoff << geo.blocklog < found.size:
                     at = self.random.randrange(count << geo.blocklog - 9) * SECTOR_BYTES
                     start = fsb_to_byte(geo, fsblock) + at

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from wofs.check import trees
 from wofs.errors import ImageError
@@ -17,6 +18,8 @@ from wofs.xfs.btree import BMBT, INOBT, Tree, leaves
 from wofs.xfs.geometry import agb_to_daddr, fsb_to_byte, ino_to_byte
 from wofs.xfs.inode import Inode
 from wofs.xfs.mount import Mount
+
+T = TypeVar("T")
 
 HEADERS = (("sb", 224), ("agf", 216), ("agi", 312), ("agfl", 32))
 """The headers of an AG, a sector each, in their order: kind, place of the checksum."""
@@ -71,30 +74,53 @@ class Part:
         return f"inode[{self.owner}].{self.kind}[{self.number}]"
 
 
-def parts_of(mount: Mount) -> Iterator[Part]:
-    """Yield all structures of a sound image: headers first, then inode by inode.
+Broken = Callable[[ImageError], None]
+"""Told of what is damaged and hence left out."""
+
+
+def parts_of(mount: Mount, broken: Broken | None = None) -> Iterator[Part]:
+    """Yield all structures of an image: headers first, then inode by inode.
 
     A structure that lies in several extents is left out. Raises the `ImageError` of what is
-    damaged.
+    damaged; with `broken` that is told of it and the rest follows.
     """
     for agno in range(mount.geo.agcount):
         yield from headers(mount, agno)
         for kind in AG_TREES:
-            yield from ag_btree(mount, agno, kind)
+            yield from _sound(ag_btree(mount, agno, kind), broken)
     tree = Names(mount)
-    seen, todo = {mount.geo.rootino}, [tree.root()]
+    root = tree.root()
+    seen, todo = {root.ino}, [root]
     while todo:
         found = todo.pop()
-        yield from of_inode(mount, found)
-        if found.type != DIR:
-            continue
-        for batch in tree.listing(found):
-            for below in batch.inodes():
-                if isinstance(below, ImageError):
-                    raise below
+        yield from _sound(of_inode(mount, found), broken)
+        if found.type == DIR:
+            for below in _sound(_below(tree, found, broken), broken):
                 if below.ino not in seen:
                     seen.add(below.ino)
                     todo.append(below)
+
+
+def _sound(found: Iterator[T], broken: Broken | None) -> Iterator[T]:
+    """Yield what comes before the first damage."""
+    try:
+        yield from found
+    except ImageError as error:
+        if broken is None:
+            raise
+        broken(error)
+
+
+def _below(tree: Names, folder: Inode, broken: Broken | None) -> Iterator[Inode]:
+    """Yield the inodes that a directory's entries lead to."""
+    for batch in tree.listing(folder, broken):
+        for found in batch.inodes():
+            if not isinstance(found, ImageError):
+                yield found
+            elif broken is None:
+                raise found
+            else:
+                broken(found)
 
 
 def headers(mount: Mount, agno: int) -> Iterator[Part]:
