@@ -13,6 +13,7 @@ import pytest
 
 from wofs.campaign.child import Truth
 from wofs.campaign.fault import Fault
+from wofs.campaign.invisible import reason_for
 from wofs.campaign.laws import Result
 from wofs.campaign.runner import one
 from wofs.campaign.subject import Answers, Failure, answers_of, ask
@@ -205,3 +206,16 @@ def test_a_name_that_is_sought_only_now(image: Unpack, more: int) -> None:
     finally:
         known.close()
     assert len(result.changed) == more
+
+
+@pytest.mark.parametrize(
+    ("field", "answer", "code"),
+    [(("sb", "ifree"), "image ifree", "WX0111"), (("inode", "nlink"), "st_nlink", "WX0309")],
+)
+def test_some_is_invisible_only_where_the_image_was_not_sound(
+    field: tuple[str, str], answer: str, code: str
+) -> None:
+    assert not reason_for({field}, {answer})
+    assert not reason_for({field}, {answer}, {"WX0301"})
+    assert reason_for({field}, {answer}, {"WX0301", code})
+    assert not reason_for({field}, {answer, "data"}, {code})

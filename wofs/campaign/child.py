@@ -114,7 +114,9 @@ class Truth:
         self.reader = reader
         self.filesystem: Filesystem = open_filesystem(Overlay(device), norecovery=True)
         self.answers = reader(Overlay(device), norecovery)
-        self.findings = {_fact(finding) for finding in check(Overlay(device)).findings}
+        report = check(Overlay(device))
+        self.findings = {_fact(finding) for finding in report.findings}
+        self.codes = frozenset(report.counts)
         self.paths: dict[int, list[bytes]] = {}
         for (name, what), answer in self.answers.items():
             if what == "lstat" and isinstance(answer, Stat):

@@ -80,13 +80,31 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 """Every field whose faults may be invisible."""
 
+_UNREPLAYED = "they are exact after a clean unmount only, and the log was not replayed"
+_HIDDEN = "names that a damaged directory hides may be the others"
+UNSOUND: dict[str, tuple[Row, ...]] = {
+    "WX0111": (
+        ("sb", "icount", ("image icount", *_SIZES), _UNREPLAYED),
+        ("sb", "ifree", ("image ifree", *_SIZES), _UNREPLAYED),
+        ("sb", "fdblocks", ("image f_bfree", "image f_bavail", *_SIZES), _UNREPLAYED),
+    ),
+    "WX0309": (("inode", "nlink", ("st_nlink",), _HIDDEN),),
+}
+"""More of them, where the image has findings of such codes before any fault."""
 
-def reason_for(fields: Collection[tuple[str, str]], attributes: Collection[str]) -> str:
+
+def reason_for(
+    fields: Collection[tuple[str, str]],
+    attributes: Collection[str],
+    codes: Collection[str] = (),
+) -> str:
     """Return why a change of these answers cannot be noticed, "" where it could be.
 
-    `fields` are the (structure, field) that were changed, `attributes` the answers that differ.
+    `fields` are the (structure, field) that were changed, `attributes` the answers that differ,
+    `codes` those of what the check finds without the fault.
     """
-    rows = [r for r in ROWS if any(r[0] == kind and r[1] in (name, "*") for kind, name in fields)]
+    known = [*ROWS, *(row for code, more in UNSOUND.items() if code in codes for row in more)]
+    rows = [r for r in known if any(r[0] == kind and r[1] in (name, "*") for kind, name in fields)]
     allowed = [pattern for row in rows for pattern in row[2]]
     if not all(any(fnmatchcase(name, p) for p in allowed) for name in attributes):
         return ""

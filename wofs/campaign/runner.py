@@ -76,7 +76,8 @@ def several(truth: Truth, faults: Sequence[Fault], limits: Limits) -> list[Resul
     for (at, image, struck), (met, death) in zip(made, run(works, limits), strict=True):
         results[at] = result = judge(faults[at], struck, met, death)
         if result.outcome == "silent" and not result.laws and met is not None and not met.failures:
-            result.reason = reason_for(changed_fields(truth, image, struck), met.attributes)
+            fields, before = changed_fields(truth, image, struck), truth.codes
+            result.reason = reason_for(fields, met.attributes, before)
             if result.reason:
                 result.outcome = "invisible"
     return [results[at] for at in range(len(faults))]

@@ -9,7 +9,7 @@ import textwrap
 
 import click
 
-from wofs.campaign.invisible import ROWS
+from wofs.campaign.invisible import ROWS, UNSOUND
 from wofs.check.problems import CODES, PROBLEMS, Problem
 from wofs.cli.output import Output
 
@@ -53,11 +53,14 @@ def command(codes: tuple[str, ...], as_json: bool) -> None:
 
 def _name_invisible(out: Output, as_json: bool) -> None:
     """Write what a right checksum makes valid whatever it is."""
-    for structure, field, _, why in ROWS:
+    rows = [(row, "") for row in ROWS]
+    rows += [(row, code) for code, more in UNSOUND.items() for row in more]
+    for (structure, field, _, why), code in rows:
         if as_json:
-            out.json({"structure": structure, "field": field, "why": why})
+            out.json({"structure": structure, "field": field, "why": why, "with": code or None})
         else:
-            out.line(f"{structure + ' ' + field:<24} {why}")
+            where = f"with {code}: " if code else ""
+            out.line(f"{structure + ' ' + field:<24} {where}{why}")
     if not as_json:
         for line in textwrap.wrap(_SLACK, _WIDTH):
             out.line(line)
