@@ -4,6 +4,8 @@
         print((fs.root / "etc" / "os-release").read_text())
 """
 
+from typing import TYPE_CHECKING
+
 from wofs.errors import (
     BadChecksum,
     BadField,
@@ -27,7 +29,9 @@ from wofs.errors import (
     Where,
     WofsError,
 )
-from wofs.fs import Filesystem, Path, Stat, open
+
+if TYPE_CHECKING:
+    from wofs.fs import Filesystem, Path, Stat, open
 
 __all__ = [
     "BadChecksum",
@@ -56,3 +60,20 @@ __all__ = [
     "WofsError",
     "open",
 ]
+
+_OF_FS = ("Filesystem", "Path", "Stat", "open")
+"""Loaded when first used: a command that is interrupted at its start has not come so far."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OF_FS:
+        raise AttributeError(f"module 'wofs' has no attribute {name!r}")
+    from wofs import fs
+
+    value: object = getattr(fs, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_FS})

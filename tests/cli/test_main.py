@@ -271,6 +271,37 @@ def test_an_interrupted_listing_is_130(image: Unpack) -> None:
     assert (process.returncode, err) == (130, b"")
 
 
+INTERRUPTING = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from wofs.cli import entry
+getattr(entry, sys.argv[2])()
+"""
+
+
+@pytest.mark.parametrize("loading", ["wofs.cli.main", "click"])
+@pytest.mark.parametrize("command", ["wofs", "mount_helper"])
+def test_interrupted_while_its_modules_load_a_command_is_silent(loading: str, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTING, loading, command], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+def test_the_library_loads_its_parts_when_they_are_used() -> None:
+    code = (
+        "import sys, wofs; assert 'wofs.fs' not in sys.modules; assert 'open' in dir(wofs); "
+        "assert wofs.open is wofs.fs.open; from wofs import Path; wofs.nothing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("AttributeError: module 'wofs' has no attribute 'nothing'")
+
+
 def test_a_bug_is_one_line_too() -> None:
     code = "import wofs.cli.main as m; m.VERBS['broken'] = ''; m.main(['broken'])"
     for debug in ("", "1"):
