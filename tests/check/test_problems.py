@@ -283,7 +283,8 @@ REFUSED = [
     (200, "I", 0x398A, "features2"), (180, "I", 3, "inoalignmt"), (193, "B", 9, "logsectlog"),
     (194, "H", 512, "logsectsize"), (196, "I", 1025, "logsunit"), (196, "I", 1 << 19, "logsunit"),
     (80, "I", 1 << 21, "rextsize"), (80, "I", 0, "rextsize"), (24, "Q", 1, "rextents"),
-    (152, "Q", 1, "frextents"), (176, "H", 0x20, "qflags"),
+    (152, "Q", 1, "frextents"), (128, "Q", 1 << 40, "icount"), (144, "Q", 1 << 40, "fdblocks"),
+    (176, "H", 0x20, "qflags"),
 ]  # fmt: skip
 """(byte of the superblock, its form, what the kernel refuses there, the field's name)."""
 

@@ -72,7 +72,22 @@ def make_quota(subject: Subject, damage: Callable[[list[bytes]], None]) -> None:
             records = [dquot(block * per + number, geo.meta_uuid) for number in range(per)]
         subject.device.put(start + block * geo.blocksize, b"".join(records))
     subject.put(subject.part("sb"), 160, "Q", part.owner)
-    subject.put(part, 16, "I", 2)  # the superblock's name beside the directory's
+    subject.put(subject.part("sb"), 100, "H", subject.get(subject.part("sb"), 100, "H") | 0x40)
+    subject.put(part, 56, "Q", 0)
+    take_name(subject, part)
+
+
+def take_name(subject: Subject, part: Part) -> None:
+    """Take away the entry in the root, which is a shortform directory, that leads to an inode."""
+    root = subject.inode("/")
+    raw = subject.device.pread(root.start + 176, subject.get(root, 56, "Q"))
+    at = 6
+    while int.from_bytes(raw[at + raw[at] + 4 : at + raw[at] + 8], "big") != part.owner:
+        at += raw[at] + 8
+    taken = raw[at] + 8
+    left = bytes([raw[0] - 1]) + raw[1:at] + raw[at + taken :] + bytes(taken)
+    subject.device.change(root, 176, left)
+    subject.add(root, 56, "Q", -taken)
 
 
 def test_sound_quota(subject: Subject) -> None:
@@ -104,6 +119,24 @@ def test_damaged_quota(subject: Subject, field: str, change: dict[str, int]) -> 
     (finding,) = report.findings
     assert (finding.object, finding.field) == ("user quota 3", field)
     assert finding.offset == first_byte(subject, subject.file()) + 3 * quota.DQUOT_BYTES
+
+
+def test_no_name_leads_to_a_quota_file(subject: Subject) -> None:
+    part = subject.file(1)
+    subject.put(subject.part("sb"), 160, "Q", part.owner)
+    subject.put(subject.part("sb"), 100, "H", subject.get(subject.part("sb"), 100, "H") | 0x40)
+    report = check(subject.device)
+    found = [(f.ino, f.found) for f in report.findings if f.problem.code == "WX0311"]
+    assert found == [(part.owner, "1 names")]
+
+
+def test_a_quota_file_has_no_size_and_the_superblock_knows(subject: Subject) -> None:
+    make_quota(subject, lambda records: None)
+    sb = subject.part("sb")
+    subject.put(sb, 100, "H", subject.get(sb, 100, "H") & ~0x40)
+    subject.put(subject.file(), 56, "Q", 512)
+    found = [(f.object, f.field) for f in check(subject.device).findings]
+    assert found == [("user quota", "size"), ("superblock", "versionnum")]
 
 
 def test_quota_with_a_stale_checksum_or_uuid(subject: Subject) -> None:

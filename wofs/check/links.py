@@ -47,7 +47,8 @@ def check_links(state: State) -> None:
 def _count_hidden(state: State) -> None:
     """Count the superblock's own inodes, which no name leads to, as named.
 
-    Its copies do not name the realtime ones, which follow the root (`xfs_repair: sb.c`).
+    Its copies do not name the realtime ones, which follow the root (`xfs_repair: sb.c`). A name
+    that does lead to one has the kernel refuse the directory (`xfs_types.c: xfs_verify_dir_ino`).
     """
     sb, named = state.mount.sb, []
     for ino, place in ((sb.rbmino, 1), (sb.rsumino, 2)):
@@ -55,6 +56,12 @@ def _count_hidden(state: State) -> None:
     for ino in {*named, sb.uquotino, sb.gquotino, sb.pquotino}:
         inventory, slot = state.find(ino) if ino not in (0, NULL_FSINO) else (None, -1)
         if inventory is not None and slot >= 0 and inventory.type[slot]:
+            if inventory.names[slot]:
+                state.report.add(
+                    "dir-refused", f"inode {ino}", "name", found=f"{inventory.names[slot]} names",
+                    expected="none: it is the superblock's own", ino=ino,
+                    offset=state.inode_offset(ino),
+                )  # fmt: skip
             inventory.names[slot] += 1
 
 

@@ -46,7 +46,7 @@ def check_features(state: State) -> None:
 def check_mountable(state: State) -> None:
     """Report what has the kernel refuse the superblock, though a reader can do without."""
     sb = state.mount.sb
-    for name, holds, expected in (*_layout(sb), *_log(sb), *_realtime(sb)):
+    for name, holds, expected in (*_layout(sb), *_counters(sb), *_log(sb), *_realtime(sb)):
         if not holds:
             state.report.add(
                 "sb-refused", "superblock", name, expected=expected, found=getattr(sb, name),
@@ -67,6 +67,17 @@ def _layout(sb: Superblock) -> Iterator[Rule]:
     yield "inoalignmt", not sparse or sb.inoalignmt == chunk, f"{chunk}, with sparse chunks"
     yield "agblocks", sb.agblocks << shift >= _MIN_AG_BYTES, "AGs of at least 16 MiB"
     yield "width", sb.width << shift <= _MAX_STRIPE_BYTES, "less than 2 GiB"
+
+
+def _counters(sb: Superblock) -> Iterator[Rule]:
+    """Yield what holds for the counters even where the log was not replayed.
+
+    Source: `xfs_sb.c: xfs_validate_sb_write`.
+    """
+    most = sb.dblocks << sb.inopblog
+    yield "icount", sb.icount <= most, f"at most {most}"
+    yield "ifree", sb.ifree <= sb.icount, f"at most icount, {sb.icount}"
+    yield "fdblocks", sb.fdblocks <= sb.dblocks, f"at most dblocks, {sb.dblocks}"
 
 
 def _log(sb: Superblock) -> Iterator[Rule]:

@@ -63,9 +63,9 @@ _ROWS = (
      "Nothing; the kernel may refuse to mount it for writing. Rules of theirs are not checked."),
     ("WX0109", "sb-refused", ERROR, "the kernel refuses the superblock",
      "Inode alignment, log, realtime and stripe sizes, quota flags and old feature bits are such "
-     "as the kernel can work with.",
-     "xfs_sb.c: xfs_validate_sb_common, xfs_sb_validate_v5_features",
-     "wofs reads everything; the kernel does not mount."),
+     "as the kernel can work with, and no counter exceeds what it is a part of.",
+     "xfs_sb.c: xfs_validate_sb_common, xfs_sb_validate_v5_features, xfs_validate_sb_write",
+     "wofs reads everything; the kernel does not mount, or not for writing."),
     ("WX0110", "log-damaged", ERROR, "the log is damaged",
      "The head and tail of the log can be found: cycle numbers fall once, records are sound. "
      "Where the log's end is zero the first cycle is 1.",
@@ -248,8 +248,10 @@ _ROWS = (
      "Names read as before; creating one may overwrite others."),
     ("WX0311", "dir-refused", ERROR, "the kernel refuses a directory that can be read",
      "A shortform directory counts the inode numbers that need eight bytes, and its entries would "
-     "fit a block at their offsets, one behind the other; no two free pieces of a block touch.",
-     "xfs_dir2_sf.c: xfs_dir2_sf_verify; xfs_dir2_data.c: __xfs_dir3_data_check",
+     "fit a block at their offsets, one behind the other; no two free pieces of a block touch; no "
+     "name leads to an inode of the superblock's own.",
+     "xfs_dir2_sf.c: xfs_dir2_sf_verify; xfs_dir2_data.c: __xfs_dir3_data_check; "
+     "xfs_types.c: xfs_verify_dir_ino",
      "wofs lists its names; the kernel lists none, or none of the block."),
     ("WX0312", "dir-hash-order", ERROR, "the index does not lead to every name by its hash",
      "The index holds, for each entry, the hash of its name and its place, in ascending order "
@@ -336,10 +338,12 @@ _ROWS = (
      "Blocks are accounted for only when every owner could be read.",
      "wofs: check/owners.py",
      "Other faults of that kind may be there too: repair a copy and check again."),
-    ("WX0701", "quota-damaged", ERROR, "a record of a quota file is damaged",
+    ("WX0701", "quota-damaged", ERROR, "a quota file or a record of it is damaged",
      "Each record of a quota file's blocks carries DQ, version 1, the kind of its file, its own "
-     "id, uuid and CRC; above a soft limit its timer runs.",
-     "xfs_dquot_buf.c: xfs_dquot_verify, xfs_dqblk_verify",
+     "id, uuid and CRC; above a soft limit its timer runs. The file is regular, of size 0, and bit "
+     "0x40 of versionnum tells of it.",
+     "xfs_dquot_buf.c: xfs_dquot_verify, xfs_dqblk_verify; xfs_qm.c: xfs_qm_init_quotainos; "
+     "repair/dinode.c: process_check_inode_sizes",
      "Files read as before; mounting with quota fails or counts anew."),
     ("WX0710", "rt-damaged", ERROR, "realtime metadata has another size than the realtime device",
      "rbmblocks and rextslog are those of rextents; bitmap and summary are as long as these say, "

@@ -1,6 +1,7 @@
 """Quota files: every record proved. That the counts are right is left to quotacheck.
 
-Source: `xfs_dquot_buf.c: xfs_dquot_verify, xfs_dqblk_verify`, `scrub/quota.c`.
+Source: `xfs_dquot_buf.c: xfs_dquot_verify, xfs_dqblk_verify`, `scrub/quota.c`,
+`xfs_qm.c: xfs_qm_init_quotainos`, `repair/dinode.c: process_check_inode_sizes`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def check_quota(state: State) -> None:
         if inode.type != 8:
             _add(state, ino, f"{name} quota", ("mode", "a regular file", f"0o{inode.mode:o}"), None)
             continue
+        if inode.size:
+            _add(state, ino, f"{name} quota", ("size", 0, inode.size), None)
+        if not sb.versionnum & feat.VERSION_QUOTA and not state.mount.options.sb_agno:
+            wanted = f"bit {feat.VERSION_QUOTA:#x}: the {name} quota is inode {ino}"
+            _add(state, ino, "superblock", ("versionnum", wanted, f"{sb.versionnum:#x}"), 0)
         for fileoff, fsblock, count, unwritten in extents:
             if not unwritten:
                 for block in range(count):
