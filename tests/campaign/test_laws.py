@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -219,3 +220,18 @@ def test_some_is_invisible_only_where_the_image_was_not_sound(
     assert not reason_for({field}, {answer}, {"WX0301"})
     assert reason_for({field}, {answer}, {"WX0301", code})
     assert not reason_for({field}, {answer, "data"}, {code})
+
+
+def test_an_error_that_was_there_before_tells_of_no_fault(image: Unpack) -> None:
+    """Under another name it is another answer, as any."""
+    path = image("dirty-b1k")
+    known = Truth(str(path), norecovery=True)
+    listed = cast("tuple[tuple[bytes, int, int], ...]", known.answers[b"/", "readdir"])
+    number = [name for name, *_ in listed if name not in (b".", b"..")].index(b"files")
+    root = known.filesystem.root.ino
+    key = f"field 'inode[{root}].sf[{number}].name={b'filez'.hex()}' --crc fix"
+    assert isinstance(known.answers[b"/files", "readdir"], Failure)
+    result = one(known, Fault.of_key(str(path), key), Limits())
+    known.close()
+    assert any("/filez readdir" in line for line in result.changed)
+    assert (result.outcome, result.laws) == ("invisible", ())

@@ -114,6 +114,8 @@ class Truth:
         self.reader = reader
         self.filesystem: Filesystem = open_filesystem(Overlay(device), norecovery=True)
         self.answers = reader(Overlay(device), norecovery)
+        self.failures = {one for one in self.answers.values() if isinstance(one, Failure)}
+        """Errors that the sound image gives already: under another name they tell of no fault."""
         report = check(Overlay(device))
         self.findings = {_fact(finding) for finding in report.findings}
         self.codes = frozenset(report.counts)
@@ -184,7 +186,7 @@ def _compare(truth: Truth, answers: Answers, met: Met) -> None:
             for name, one, two in zip(Stat._fields, was, now, strict=True):
                 if one != two:
                     wrong(path, name, one, two)
-        elif isinstance(now, Failure):
+        elif isinstance(now, Failure) and now not in truth.failures:
             met.failures += 1
             objects.add(now.object)
             inos.update(i for i in (_ino(truth.answers, path),) if i)
