@@ -17,7 +17,7 @@ from support.cli import runner
 from wofs.campaign.fault import Fault
 from wofs.campaign.laws import Result
 from wofs.campaign.results import Image, Results
-from wofs.campaign.target import BadReader, Target, ask_all, known_false, target_of
+from wofs.campaign.target import BadReader, Target, ask_all, control, known_false, target_of
 
 Unpack = Callable[[str], Path]
 
@@ -228,6 +228,15 @@ def test_xfs_repair_sees_what_it_sees(image: Unpack, tmp_path: Path) -> None:
     assert known_false("command:x") == ()
 
 
+def test_what_a_reader_has_against_the_sound_image_is_told(image: Unpack) -> None:
+    path, never = str(image("empty")), program("import sys; sys.exit('not mine')")
+    sees = program("import sys; sys.exit(open(sys.argv[1], 'rb').read(4) != b'XFSB')")
+    found = list(control([path], [sees, never], PATIENCE_S))
+    assert [(name, one.target, one.text) for name, one in found] == [
+        (path, never.name, "not mine")
+    ]  # fmt: skip
+
+
 def test_signals_have_their_names() -> None:
     verdict = program(f"import os; os.kill(os.getpid(), {signal.SIGBUS})").ask("x", PATIENCE_S)
     assert verdict.text == "SIGBUS"
@@ -246,5 +255,6 @@ def test_the_command_asks_readers_beside_wofs(
     assert done.text.count("  crashed: SIGABRT\n    wofs corrupt ") == 6
     readers = [one for one in wofs(*asked, "--target", crash, "--json").objects if "kind" in one]
     assert {one["target"] for one in readers} == {crash}
+    assert f"against {path} as it is: crashed: SIGABRT" in done.err
     wrong = wofs(*asked, "--target", "fsck")
     assert (wrong.code, "a reader is kernel-repair" in wrong.err) == (2, True)

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -196,10 +196,34 @@ def _take(fd: int, said: bytearray) -> bool:
 
 
 # ---- all faults of a campaign
+def control(
+    images: Sequence[str], targets: Sequence[Target], patience_s: float
+) -> Iterator[tuple[str, Verdict]]:
+    """Yield what readers have against images as they are: (image, verdict).
+
+    What a reader refuses in a sound image it refuses in a damaged one for no reason. Raises as
+    `ask_all` does.
+    """
+    for image in images:
+        with _sound(image) as (device, filesystem), Damage(device, Request(), filesystem) as none:
+            for target in targets:
+                with scratch(none.editor, device) as path:
+                    verdict = target.ask(path, patience_s)
+                if verdict.status != "accepted":
+                    yield image, verdict
+
+
 def ask_all(
-    results: Results, targets: Sequence[Target], jobs: int, patience_s: float, tell: Tell
+    results: Results,
+    targets: Sequence[Target],
+    jobs: int,
+    patience_s: float,
+    tell: Tell,
+    images: Collection[str] | None = None,
 ) -> None:
     """Ask `targets` about every fault on disk that has a result and no verdict of theirs yet.
+
+    With `images` about those of these images alone.
 
     `jobs` readers run at once. Verdicts are kept as they come. Raises BadReader where one
     cannot be run, `OSError` where a copy cannot be made, and as `wofs.open` does.
@@ -207,6 +231,8 @@ def ask_all(
     faults: dict[str, list[Fault]] = {}
     for stored in results.results():
         fault = stored.result.fault
+        if images is not None and fault.image not in images:
+            continue
         if fault.klass != CLASS and not fault.klass.startswith(OVER_FUSE):
             faults.setdefault(fault.image, []).append(fault)
     todo = {

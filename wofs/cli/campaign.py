@@ -22,7 +22,7 @@ from wofs.campaign.report import counted, is_bad, reproducing, summary
 from wofs.campaign.results import Results
 from wofs.campaign.runner import work
 from wofs.campaign.scheduler import Cluster
-from wofs.campaign.target import REPAIR, BadReader, ask_all, target_of
+from wofs.campaign.target import REPAIR, BadReader, ask_all, control, target_of
 from wofs.campaign.unit import Limits, Unit
 from wofs.cli import campaignreport, progress
 from wofs.cli.output import DONE, FAILED, Output, escape, say
@@ -125,9 +125,12 @@ def run(images: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
         results.begin(version("wofs"), asked.told | {"images": list(images)})
         bad += _all_faults(images, asked, results, output, stack)
         if targets:
+            for image, verdict in control(images, targets, asked.seconds):
+                why = f"{verdict.status}: {verdict.text}" if verdict.text else verdict.status
+                say(f"{verdict.target}: has this against {image} as it is: {why}")
             with progress.counting("other readers", asked.quiet) as tell:
-                ask_all(results, targets, asked.processes, asked.seconds, tell)
-        written = changed(results.images())
+                ask_all(results, targets, asked.processes, asked.seconds, tell, images)
+        written = changed(image for image in results.images() if image.path in images)
         found = summary(results)
         if asked.as_json:
             for name, reader in found.readers.items():
@@ -192,6 +195,9 @@ def _all_faults(
     """Do what is still to be done, tell of it, and yield the defects."""
     plan, counts = asked.plan, Counter[str]()
     units = _only(images, asked.only, plan, results) if asked.only else None
+    kept = 0 if asked.only else sum(len(results.done(image)) for image in set(images))
+    if kept:
+        say(f"{results.path}: goes on: {counted(kept, 'fault')} of these images had results")
     units = prepare(images, plan, results) if units is None else units
     pool: Pool | Cluster
     if asked.scheduler is None:
