@@ -17,6 +17,7 @@ from wofs.campaign import memory
 from wofs.campaign.drive import Plan, changed, drive, fingerprint, prepare, reduced
 from wofs.campaign.fault import OVER_FUSE, Fault
 from wofs.campaign.laws import OUTCOMES, Result
+from wofs.campaign.manifest import BadManifest, contradictions
 from wofs.campaign.pool import Pool, processors
 from wofs.campaign.report import counted, is_bad, reproducing, summary
 from wofs.campaign.results import Results
@@ -27,6 +28,9 @@ from wofs.campaign.unit import Limits, Unit
 from wofs.cli import campaignreport, progress
 from wofs.cli.output import DONE, FAILED, Output, escape, say
 from wofs.cli.request import ended_tidily, logged
+
+_SHOWN_PATHS = 5
+"""Paths shown that the sound image has otherwise than its manifest."""
 
 _SHRUNK = 8
 """Defects of different sorts that are made smaller and shown."""
@@ -84,6 +88,10 @@ command.add_command(campaignreport.command, "report")
 @click.option("--memory", type=click.IntRange(16), default=512, show_default=True,
               metavar="MIB", help="What a fault may take in memory.")  # fmt: skip
 @click.option("--norecovery", is_flag=True, help="Open images whose log was not replayed.")
+@click.option("--manifest", "manifests", metavar="FILE", multiple=True,
+              help="What the kernel's own mount of the IMAGE shows, as tools/mkimages writes it "
+              "(given once for each, in their order): held against the sound image first.",
+              )  # fmt: skip
 @click.option("--stray", "strays", type=click.IntRange(0), default=0, show_default=True,
               metavar="N", help="So many stray writes into each kind of memory, over all images.",
               )  # fmt: skip
@@ -106,6 +114,9 @@ def run(images: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
     sound image or an error that names an object; nothing of a wrong checksum is served; and
     `wofs check` reports, at the right object, whatever changes an answer.
 
+    With --manifest the answers of the sound image are the kernel's, not only the reader's own:
+    where it is read otherwise nothing is struck.
+
     Stray writes hit the memory of a mount instead: each must be stopped, and named where it
     hit. Another reader gets a copy of its own of each damaged image; its exit status is its
     verdict (0: it accepts), a signal a crash, too long a hang.
@@ -118,6 +129,10 @@ def run(images: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
         targets = [target_of(name) for name in asked.readers]
     except BadReader as error:
         raise click.UsageError(str(error)) from error
+    if asked.manifests and len(asked.manifests) != len(images):
+        raise click.UsageError("--manifest: give one for each IMAGE, in their order")
+    if _contradicted(images, asked):
+        return FAILED
     bad: list[Result] = []
     output = Output()
     with ended_tidily(), logged(True, False), ExitStack() as stack:
@@ -160,6 +175,7 @@ class Asked:
     seconds: float
     memory: int
     norecovery: bool
+    manifests: tuple[str, ...]
     strays: int
     memories: str
     readers: tuple[str, ...]
@@ -187,6 +203,24 @@ class Asked:
     def processes(self) -> int:
         """How many run side by side."""
         return self.jobs or processors()
+
+
+def _contradicted(images: tuple[str, ...], asked: Asked) -> bool:
+    """Hold each image against its manifest; say what differs, and return whether anything does."""
+    differing = 0
+    with ended_tidily(), logged(True, False):
+        for image, manifest in zip(images, asked.manifests, strict=False):
+            try:
+                lines = list(contradictions(image, manifest, asked.norecovery))
+            except BadManifest as error:
+                raise click.UsageError(str(error)) from error
+            for line in lines[:_SHOWN_PATHS]:
+                say(f"{image}: {line}")
+            if lines:
+                what = f"{counted(len(lines), 'path')} not as {manifest} has it"
+                say(f"{image}: {what}: nothing was struck")
+            differing += len(lines)
+    return bool(differing)
 
 
 def _all_faults(

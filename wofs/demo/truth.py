@@ -16,7 +16,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+from wofs.fs.stat import Stat
 
 Facts = dict[str, object]
 
@@ -70,7 +72,7 @@ def timestamp(ns: int) -> str:
     return f"{sec}.{rest:09d}"
 
 
-def attributes(st: os.stat_result) -> Facts:
+def attributes(st: os.stat_result | Stat) -> Facts:
     """Return what lstat(2) tells."""
     facts: Facts = {
         **{"t": _TYPES.get(stat.S_IFMT(st.st_mode), "?"), "m": f"{stat.S_IMODE(st.st_mode):04o}"},
@@ -100,8 +102,11 @@ def manifest_of(image: str) -> str | None:
     return next((path for path in beside if stem != image and os.path.exists(path)), None)
 
 
-def read_manifest(path: str) -> dict[bytes, Facts]:
-    """Return the facts of a manifest by path; raises RuntimeError for a file that is none."""
+def whole_manifest(path: str) -> dict[bytes, Facts]:
+    """Return all that a manifest says by path, and the names in each directory.
+
+    Raises RuntimeError for a file that is none.
+    """
     raw = Path(path).read_bytes()
     try:
         text = lzma.decompress(raw) if path.endswith(".xz") else raw
@@ -115,10 +120,19 @@ def read_manifest(path: str) -> dict[bytes, Facts]:
             folder, _, last = name.rpartition(b"/")
             below.setdefault(folder or b".", []).append(escape(last))
     for name, entry in found.items():
-        # What only root sees is left out, of the answers too.
-        users = {k: v for k, v in (entry.get("x") or {}).items() if k.startswith("user.")}
-        entry["x"] = users or None
         entry[NAMES] = sorted(below.get(name, []))
+    return found
+
+
+def read_manifest(path: str) -> dict[bytes, Facts]:
+    """Return the facts of a manifest by path, less what only root sees, as in the answers.
+
+    Raises RuntimeError for a file that is none.
+    """
+    found = whole_manifest(path)
+    for entry in found.values():
+        shown = cast("dict[str, str]", entry.get("x") or {})
+        entry["x"] = {k: v for k, v in shown.items() if k.startswith("user.")} or None
     return found
 
 
