@@ -127,6 +127,9 @@ def test_sloppy_passes_over_unknown_words_only() -> None:
         ("protect=all", "auto", "all"),
         ("protect=all,require=memfd", "memfd", "all"),
         ("slab=shared", "shared", "mount"),
+        ("slab=shared,require=shared", "shared", "mount"),
+        ("require=shared,slab=auto", "shared", "mount"),
+        ("slab=memfd,slab=shared", "shared", "mount"),
     ],
 )
 def test_what_is_protected_goes_with_the_memory(words: str, slab: str, protect: str) -> None:
@@ -140,6 +143,14 @@ def test_what_is_protected_goes_with_the_memory(words: str, slab: str, protect: 
 def test_what_contradicts_itself_is_refused(words: str) -> None:
     with pytest.raises(BadOption, match="contradict each other: protect=none is slab=none"):
         parse([words], "s", False)
+
+
+@pytest.mark.parametrize(
+    "words", ["require=memfd,slab=none", "slab=memfd,require=shared", "require=memfd,require=alias"]
+)
+def test_what_is_required_is_not_put_aside(words: str) -> None:
+    with pytest.raises(BadOption, match="require= and slab= contradict each other"):
+        parse(words.split(",", 1), "s", False)
 
 
 # ---- failures: a status and one line

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 from support import fuse
 from support.mounting import remount
+from support.seccomp import MEMFD_CREATE, under_seccomp
 
 pytestmark = pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))
 
@@ -123,3 +126,23 @@ def test_a_stray_write_is_reported_to_the_file_and_its_mount_is_explained(
     finally:
         while fuse.table(top):
             fuse.unmount(top)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="system call numbers are x86-64's")
+def test_a_sandbox_without_memory_files(image: Unpack, tmp_path: Path) -> None:
+    """The server takes weaker memory and says so, once."""
+    place, log = tmp_path / "m", tmp_path / "log"
+    place.mkdir()
+    order = ("mount", "--log", str(log), str(image("default")), str(place))
+    done = under_seccomp((MEMFD_CREATE,), f"cli(*{order!r})")
+    try:
+        assert (done.returncode, done.stdout) == (0, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert "lie in shared memory: this machine refuses memfd, the strongest" in done.stderr
+        assert use_everything(place) > 1000
+        assert json.loads(fuse.run("slab", "--json", place).stdout.splitlines()[0])["backend"] == (
+            "shared"
+        )
+    finally:
+        fuse.unmount(place)
+    assert log.read_text().count("this machine refuses memfd") == 1

@@ -89,8 +89,9 @@ def race(backend: str, stores: int, seconds: float = 0, told: Progress = lambda 
                 for number in range(_INITS_AT_ONCE):
                     before, blows = neighbour.magic, _slab.stray_blows()
                     made = cache.init_once("made", magic=number, owner=2, spare=number)
-                    met += _slab.stray_blows() != blows
-                    spoiled += neighbour.magic != before
+                    changed = neighbour.magic != before
+                    met += changed or _slab.stray_blows() != blows
+                    spoiled += changed
                     cache.free(made)
                 inits += _INITS_AT_ONCE
                 told(_slab.stray_blows()[0])

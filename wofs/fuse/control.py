@@ -99,7 +99,8 @@ def ask(mounted: Mounted, question: str) -> list[memory.Json]:
         except (BrokenPipeError, ConnectionResetError):  # closed before the question was read
             text = b""
         except OSError as error:
-            raise MountError(f"{where}: its server does not answer: {error.strerror}") from error
+            why = error.strerror or str(error)  # that time is over has no number
+            raise MountError(f"{where}: its server does not answer: {why}") from error
     if not text:
         raise Refused(f"{where}: its server answers root and its own user only")
     return [json.loads(row) for row in text.splitlines() if row]

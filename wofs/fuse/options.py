@@ -112,6 +112,7 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
     switches = {"nosuid": True, "nodev": True}
     numbers: dict[str, int] = {}
     texts_of = {"fsname": source, "logdev": "", "slab": "", "report": "", "protect": ""}
+    required: set[str] = set()
     warnings = []
     for word in words(texts):
         name, equals, value = word.partition("=")
@@ -123,7 +124,9 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
             switches[OPPOSITES[word]] = False
         elif name in NUMBERS and equals:
             numbers[NUMBERS[name]] = _number(name, value)
-        elif name in ("slab", "require") and equals:
+        elif name == "require" and equals:
+            required.add(_backend(name, value))
+        elif name == "slab" and equals:
             texts_of["slab"] = _backend(name, value)
         elif name == "protect" and equals:
             texts_of["protect"] = _protection(value)
@@ -134,7 +137,7 @@ def parse(texts: Iterable[str], source: str, privileged: bool, sloppy: bool = Fa
         elif word not in IGNORED and not word.startswith(IGNORED_PREFIXES) and not sloppy:
             raise BadOption(_unknown(word, name))
     try:
-        slab, protect = memory_of(texts_of["slab"], texts_of["protect"])
+        slab, protect = memory_of(_agreed(texts_of["slab"], required), texts_of["protect"])
     except ValueError as error:
         raise BadOption(f"options {error}") from error
     record = mount_options(
@@ -175,6 +178,17 @@ def _backend(name: str, value: str) -> str:
     if value not in known:
         raise BadOption(f"option {name}= knows {', '.join(known)}, not {value!r}")
     return value
+
+
+def _agreed(asked: str, required: set[str]) -> str:
+    """Return the one backend that is asked for: what is required is not put aside by a wish."""
+    if not required:
+        return asked
+    all_of_them = required | ({asked} - {"", "auto"})
+    if len(all_of_them) > 1:
+        memories = ", ".join(sorted(all_of_them))
+        raise BadOption(f"options require= and slab= contradict each other: {memories}")
+    return all_of_them.pop()
 
 
 def _protection(value: str) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -117,10 +118,19 @@ def _attach(operations: Operations, where: str, kernel_options: set[str]) -> Non
         raise kind(f"{where}: {line.removeprefix('fusermount3: ')}") from error
 
 
+def _nameless_file() -> int:
+    """Return a descriptor of memory, or of a file where a sandbox refuses such memory."""
+    try:
+        return os.memfd_create("wofs-stderr")
+    except OSError:
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+
+
 @contextmanager
 def _stderr_kept() -> Iterator[int]:
-    """Send descriptor 2 to memory: libfuse and fusermount3 explain themselves only there."""
-    saved, kept = os.dup(2), os.memfd_create("wofs-stderr")
+    """Send descriptor 2 to a file: libfuse and fusermount3 explain themselves only there."""
+    saved, kept = os.dup(2), _nameless_file()
     os.dup2(kept, 2)
     try:
         yield kept

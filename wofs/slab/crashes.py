@@ -20,6 +20,8 @@ _FACT = re.compile(r"^  ([a-z]+) {2,}(.*)$")
 _FRAME = re.compile(r"^    #\d+ (.*)$")
 _PYTHON = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
 _THREAD = re.compile(r"([0-9]+) \((.*)\) of process ([0-9]+)$")
+_ESCAPE_CHARS = 6
+"""Of the longest escape in a JSON string: a report cut off in one has up to five of them."""
 _NUMBER = re.compile(r"[0-9]{1,12}")
 """A process or a time; the report's text may be anybody's."""
 
@@ -97,9 +99,9 @@ def files_in(folder: Path) -> list[Path]:
 
 def _of_json(line: str) -> Iterator[Crash]:
     """Yield the report in a line of JSON, also if the process was killed before its end."""
-    for ending in ("", '"}', '\\"}'):
+    for kept in (line, *(line[: len(line) - n] + '"}' for n in range(_ESCAPE_CHARS))):
         try:
-            members = json.loads(line + ending)
+            members = json.loads(kept)
         except (ValueError, RecursionError):
             continue
         text = members.pop("text", "") if isinstance(members, dict) else ""
