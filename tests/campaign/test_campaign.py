@@ -83,6 +83,18 @@ def test_an_interrupted_campaign_goes_on(wofs: Run, image: Unpack, tmp_path: Pat
     assert rows(file) == 600
     again = wofs("campaign", path, *options)
     assert (again.code, again.lines) == (0, ["0 faults (seed 3)"])
+    assert again.err == f"wofs: {file}: goes on: 600 faults of these images had results\n"
+
+
+def test_an_image_of_an_earlier_run_may_be_gone(wofs: Run, image: Unpack, tmp_path: Path) -> None:
+    gone, file = tmp_path / "gone.img", tmp_path / "found.db"
+    gone.write_bytes(image("empty").read_bytes())
+    options = ("--faults", "2", "--seed", "3", "--results", file, "-j", "1")
+    assert wofs("campaign", gone, *options).code == 0
+    gone.unlink()
+    reader = "command:grep -q XFSB {image}"
+    done = wofs("campaign", image("empty"), *options, "--target", reader)
+    assert (done.code, done.err) == (0, "")
 
 
 def test_one_fault_by_its_key(wofs: Run, image: Unpack) -> None:
@@ -92,7 +104,9 @@ def test_one_fault_by_its_key(wofs: Run, image: Unpack) -> None:
     (told,) = done.objects
     assert (told["key"], told["outcome"]) == (key, "caught")
     assert "WX0208" in str(told["codes"])
-    assert wofs("campaign", image("empty"), "--only", "nonsense").code == 2
+    for nonsense in ("nonsense", "", "field 'agf[0]", "flip --flip 1 --seed x"):
+        done = wofs("campaign", image("empty"), "--only", nonsense)
+        assert (done.code, "is no key of a fault" in done.err) == (2, True)
 
 
 def test_what_is_no_xfs_is_refused(wofs: Run, image: Unpack, tmp_path: Path) -> None:

@@ -165,6 +165,9 @@ def test_the_command_strikes_and_one_strike_can_be_asked_for(
     assert wofs("campaign", path, "--only", "memory straywrite", "-j", "1").code == 2
     refused = wofs(*asked, "--stray", "10", "--slab", "wax")
     assert (refused.code, "wax" in refused.err) == (1, True)
+    assert wofs(*asked, "--stray", "10", "--slab", ",").code == 2
+    once = wofs(*asked, "--stray", "10", "--slab", "memfd,memfd")
+    assert once.text.split()[0] == wofs(*asked, "--stray", "10", "--slab", "memfd").text.split()[0]
 
 
 @pytest.mark.skipif(fuse.lacking() is not None, reason=str(fuse.lacking()))

@@ -163,6 +163,13 @@ def test_an_unknown_parser_is_told_with_those_there_are() -> None:
     assert "superblock" in done.stderr
 
 
+def test_what_cannot_be_run_is_no_finding_and_no_clean_run(tmp_path: Path) -> None:
+    """Exit status 1 says that something was found, 0 that nothing was."""
+    assert run("agf", "--replay", tmp_path / "none").returncode == 2
+    assert run("agf", "--replay", tmp_path).returncode == 2
+    assert run("agf", "--blind", "--seconds", "0").returncode == 2
+
+
 def test_blind_it_needs_no_atheris(tmp_path: Path) -> None:
     done = run("dir-shortform", "pattern", "--blind", "--seconds", "1", "--corpus", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

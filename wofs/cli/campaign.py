@@ -129,6 +129,8 @@ def run(images: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
         targets = [target_of(name) for name in asked.readers]
     except BadReader as error:
         raise click.UsageError(str(error)) from error
+    if asked.strays and not asked.plan.memories:
+        raise click.UsageError("--slab names no memory for the stray writes")
     if asked.manifests and len(asked.manifests) != len(images):
         raise click.UsageError("--manifest: give one for each IMAGE, in their order")
     if _contradicted(images, asked):
@@ -188,7 +190,7 @@ class Asked:
         """The same for the driver, with a seed."""
         seed = random.randrange(1 << 32) if self.seed is None else self.seed
         limits = Limits(self.seconds, self.memory << 20)
-        memories = tuple(self.memories.split(","))
+        memories = tuple(dict.fromkeys(name for name in self.memories.split(",") if name))
         return Plan(
             self.faults, seed, limits, self.norecovery, self.fuse, self.strays, memories
         )
