@@ -154,6 +154,27 @@ def test_a_signal_from_outside_is_not_called_a_stray_write() -> None:
     assert "stray access" not in said.stderr
 
 
+@pytest.mark.parametrize("handler", ["lambda *_: None", "signal.SIG_IGN"])
+def test_a_signal_that_was_survived_leaves_the_report_in_place(handler: str) -> None:
+    said = crash(
+        f"signal.signal(signal.SIGSEGV, {handler})\n"
+        + FILLED
+        + "for _ in range(3):\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+        + STRIKE
+    )
+    assert said.stderr.count("stray access") == 1
+    assert "hit       object s[4].wide" in said.stderr
+
+
+@pytest.mark.parametrize("elsewhere", ["os.kill(os.getpid(), signal.SIGSEGV)", "store(16)"])
+def test_handlers_that_lead_to_each_other_come_to_an_end(elsewhere: str) -> None:
+    """faulthandler after the arena leads to ours, which `finish` puts before it again."""
+    again = "faulthandler.enable()\narena.finish()\nprint('before', flush=True)\n"
+    said = crash(FILLED + again + elsewhere)
+    assert "stray access" not in said.stderr
+    assert said.stderr.count("Fatal Python error") == 1
+
+
 def test_an_access_elsewhere_is_not_called_a_stray_write() -> None:
     said = crash(FILLED + "print('before', flush=True)\nstore(16)\n")
     assert "stray access" not in said.stderr

@@ -296,8 +296,12 @@ static void cut_short(uintptr_t address) {
 }
 
 /* ---- the handler */
+static const struct sigaction *before_of(int signo) {
+    return signo == SIGBUS ? &before_bus : &before_segv;
+}
+
 static void call_before(int signo, siginfo_t *info, void *context) {
-    const struct sigaction *before = signo == SIGBUS ? &before_bus : &before_segv;
+    const struct sigaction *before = before_of(signo);
     if (before->sa_flags & SA_SIGINFO)
         before->sa_sigaction(signo, info, context);
     else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN)
@@ -318,6 +322,25 @@ static void wait_for_reporter(void) {
         nanosleep(&pause, NULL);
 }
 
+/* A fault that is none of ours, or a signal that was sent: for the handler that was there before.
+ * Ours stays where it is if that one returns, since the next fault may be ours. */
+static void pass_on(int signo, siginfo_t *info, void *context, long me) {
+    static volatile long passing; /* the thread in that handler, 0: none */
+    const struct sigaction *before = before_of(signo);
+    int sent = info->si_code <= 0, again = sent && passing == me; /* its raise() */
+    int is_function = before->sa_flags & SA_SIGINFO ||
+                      (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN);
+    if (is_function && !again) {
+        passing = me;
+        call_before(signo, info, context);
+        passing = 0;
+    } else if (is_function || before->sa_handler == SIG_DFL || !sent) {
+        default_action(signo);
+        if (sent)
+            raise(signo);
+    }
+}
+
 static void on_fault(int signo, siginfo_t *info, void *context) {
     long me = syscall(SYS_gettid), nobody = 0;
     uintptr_t address = (uintptr_t)info->si_addr;
@@ -330,9 +353,7 @@ static void on_fault(int signo, siginfo_t *info, void *context) {
         return;
     }
     if (!ours) {
-        sigaction(signo, signo == SIGBUS ? &before_bus : &before_segv, NULL);
-        if (info->si_code <= 0)
-            raise(signo);
+        pass_on(signo, info, context, me);
         return;
     }
     if (!__atomic_compare_exchange_n(&reporter, &nobody, me, 0, __ATOMIC_SEQ_CST,
