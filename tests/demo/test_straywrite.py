@@ -253,6 +253,7 @@ def test_wrong_requests_are_told_in_a_line(image: Unpack) -> None:
     path = str(image(NAME))
     for code, *wrong in (
         (2, "--image", path, "-b", "paper"),
+        (2, "--image", path, "-b", ","),
         (1, "--image", path, "--at", "options.paper"),
         (2, "--image", path + ".not"),
         (1, "--image", __file__),
@@ -272,9 +273,11 @@ def test_interrupted_it_leaves_nothing(image: Unpack, how: signal.Signals, folde
     running.send_signal(how)
     _, said = running.communicate(timeout=LONG_S)
     assert b"Traceback" not in said, said.decode()
-    assert running.returncode == (130 if how == signal.SIGINT else -how)
+    assert running.returncode == (-how if how == signal.SIGKILL else 128 + how)
     until(lambda: not servers(folder))
     until(lambda: not mounted_below(folder))
+    if how != signal.SIGKILL:
+        assert list(folder.iterdir()) == []
 
 
 def until(true: Callable[[], bool]) -> None:

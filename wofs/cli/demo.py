@@ -15,6 +15,7 @@ import click
 
 from wofs.cli import pagefile, progress
 from wofs.cli.output import DONE, FAILED, Output, say
+from wofs.cli.request import ended_tidily
 from wofs.demo import fields as fields_demo
 from wofs.demo import page
 from wofs.demo import race as race_demo
@@ -47,6 +48,8 @@ def _known_backends(
     names = tuple(filter(None, ",".join(values).split(",")))
     if unknown := [name for name in names if name not in BACKENDS]:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(BACKENDS)}")
+    if not names:
+        raise click.BadParameter(f"none is named: they are {', '.join(BACKENDS)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -226,13 +229,14 @@ def straywrite(
         pagefile.claim(html)
     title = f"{workload} on {', '.join(backends)}"
     try:
-        blow = straywrite_demo.Blow(int(word))
-        if target is not None:
-            blow = straywrite_demo.blow_at(image, target, int(word))
-        truth = manifest or manifest_of(image)
-        task = straywrite_demo.prepare(image, workload, seed, truth, blow)
-        with progress.counting(title, quiet) as tell:
-            tallies = straywrite_demo.campaign(task, backends, writes, tell)
+        with ended_tidily():
+            blow = straywrite_demo.Blow(int(word))
+            if target is not None:
+                blow = straywrite_demo.blow_at(image, target, int(word))
+            truth = manifest or manifest_of(image)
+            task = straywrite_demo.prepare(image, workload, seed, truth, blow)
+            with progress.counting(title, quiet) as tell:
+                tallies = straywrite_demo.campaign(task, backends, writes, tell)
     except RuntimeError as error:
         say(str(error))
         return FAILED
@@ -298,7 +302,7 @@ def _on_each(
     out, rows, code = Output(), [], 0
     for backend in backends:
         try:
-            with progress.counting(title.format(backend), quiet) as tell:
+            with ended_tidily(), progress.counting(title.format(backend), quiet) as tell:
                 found = work(backend, tell)
         except RuntimeError as error:
             say(str(error))
