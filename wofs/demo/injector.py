@@ -39,8 +39,11 @@ _WIDEST_BYTES = 16
 """The widest store of a volley."""
 
 
-_MOST_BYTES = 1 << 30
-"""Memory that a server may allocate: with spoiled structures it may ask for any amount."""
+_MOST_BYTES = 2 << 30
+"""Memory that a server may allocate: with spoiled structures it may ask for any amount.
+
+A free-threaded Python reserves half of it when it starts.
+"""
 
 
 def say(**what: object) -> None:
