@@ -49,6 +49,16 @@ def test_finding(wofs: Run, wrong_count: tuple[Path, Part]) -> None:
     assert path.read_bytes() == before
 
 
+def test_the_last_line_counts(wofs: Run, image: Unpack, tmp_path: Path) -> None:
+    path = tmp_path / "bad.img"
+    for edits, verdict in (
+        (["sb[1].crc=1"], "1 finding, 0 errors"),
+        (["sb[1].crc=1", "agfl[0].crc=1"], "2 findings, 1 error"),
+    ):
+        assert wofs("corrupt", "-qf", image("default"), path, *edits).code == 0
+        assert wofs("check", path).lines[-1] == f"{path}: {verdict}"
+
+
 def test_json(wofs: Run, wrong_count: tuple[Path, Part]) -> None:
     path, agf = wrong_count
     done = wofs("check", "--json", path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from wofs.check.problems import ERROR, NOTE, PROBLEMS, Problem
+from wofs.check.problems import CODES, ERROR, NOTE, PROBLEMS, Problem
 from wofs.errors import ImageError
 from wofs.units import SECTOR_BYTES
 
@@ -127,7 +127,19 @@ class Report:
         return not any(f.problem.severity != NOTE for f in self.findings)
 
     @property
+    def verdict(self) -> str:
+        """How many findings there are, and how many of them are errors, in words."""
+        if self.clean:
+            return "nothing is wrong"
+        total = sum(count for code, count in self.counts.items() if CODES[code].severity != NOTE)
+        return f"{_counted(total, 'finding')}, {_counted(self.errors, 'error')}"
+
+    @property
     def errors(self) -> int:
         """How many findings are errors."""
         names = {p.code for p in PROBLEMS.values() if p.severity == ERROR}
         return sum(count for code, count in self.counts.items() if code in names)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

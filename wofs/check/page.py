@@ -8,7 +8,7 @@ from itertools import groupby
 
 from wofs.check.atlas import COLUMNS, KINDS, METADATA, Atlas
 from wofs.check.findings import Finding, Report
-from wofs.check.problems import CODES, ERROR, NOTE, WARNING, Problem
+from wofs.check.problems import CODES, ERROR, NOTE, WARNING
 from wofs.page import Html, box, document, heading, joined, label, paragraph, svg, table, text
 
 _HUES = dict(
@@ -37,17 +37,13 @@ details{margin:.8em 0} summary{cursor:pointer}
 
 def page(image: str, report: Report, atlas: Atlas) -> Html:
     """Return the page of a check that was done."""
-    total = report.counts.total() - sum(report.counts[p.code] for p in _notes())
-    verdict = (
-        "Nothing is wrong." if report.clean else f"{total:,} findings, {report.errors:,} errors."
-    )
     size = atlas.blocks * atlas.blocksize
     facts = (
         f"{size:,} bytes in {atlas.blocks:,} blocks of {atlas.blocksize:,}, {atlas.agcount:,} "
         f"allocation groups, {atlas.inodes:,} inodes in use"
     )
     body = [
-        paragraph(verdict), heading("Map"), _map(atlas),
+        paragraph(f"{report.verdict.capitalize()}."), heading("Map"), _map(atlas),
         paragraph(
             "A row is an allocation group (or some), from its first block to its last. The bar "
             "shows what most blocks of a piece are; the strip below it what other metadata lies "
@@ -56,10 +52,6 @@ def page(image: str, report: Report, atlas: Atlas) -> Html:
         _legend(atlas), *_findings(report),
     ]  # fmt: skip
     return document(f"wofs check: {image}", facts, body, _STYLE)
-
-
-def _notes() -> Iterator[Problem]:
-    return (problem for problem in CODES.values() if problem.severity == NOTE)
 
 
 def _map(atlas: Atlas) -> Html:

@@ -208,18 +208,16 @@ def _write(out: Output, image: str, report: Report, every: bool, quiet: bool) ->
         groups.setdefault(finding.problem.code, []).append(finding)
     for code, findings in sorted(groups.items()):
         problem, count = CODES[code], report.counts[code]
-        times = f" ({count} times)" if count > 1 else ""
+        times = f" ({count:,} times)" if count > 1 else ""
         out.line(f"{code} {problem.name}: {problem.severity}: {problem.text}{times}")
         shown = findings if every else findings[:SHOWN]
         _write_lines(out, shown)
         if count > len(shown):
-            out.line(f"    ... and {count - len(shown)} more")
+            out.line(f"    ... and {count - len(shown):,} more")
         if problem.severity != NOTE:
             out.line(f"    What a reader sees: {problem.effect}")
     if not quiet:
-        total = sum(report.counts[c] for c, g in groups.items() if g[0].problem.severity != NOTE)
-        word = "nothing is wrong" if report.clean else f"{total} findings, {report.errors} errors"
-        out.line(f"{escape(image)}: {word}")
+        out.line(f"{escape(image)}: {report.verdict}")
 
 
 def _write_lines(out: Output, findings: Iterable[Finding]) -> None:
