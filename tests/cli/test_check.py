@@ -104,7 +104,11 @@ def test_explain(wofs: Run) -> None:
     assert done.lines[0] == "WX0312 dir-hash-order (error)"
     assert wofs("explain", "dir-hash-order").out == done.out
     assert len(wofs("explain").lines) == len(CODES)
+    assert wofs("explain", "wx0312").out == wofs("explain", "0312").out == done.out
+    family = [line for line in wofs("explain", "WX03").lines if line.startswith("WX")]
+    assert len(family) == sum(code.startswith("WX03") for code in CODES)
     assert wofs("explain", "WX9999").code == 2
+    assert "perhaps dir-hash-order" in wofs("explain", "dir-hash-oder").err
 
 
 def test_explain_what_no_rule_can_tell(wofs: Run) -> None:

@@ -5,6 +5,8 @@ And what no rule can tell, by name.
 
 from __future__ import annotations
 
+import difflib
+import re
 import textwrap
 
 import click
@@ -14,6 +16,7 @@ from wofs.check.problems import CODES, PROBLEMS, Problem
 from wofs.cli.output import Output
 
 _WIDTH = 88
+_FAMILY = re.compile(r"(?:WX)?(?P<digits>[0-9]{2,4})", re.IGNORECASE | re.ASCII)
 _INVISIBLE = "invisible"
 _SLACK = (
     "Nor what nobody reads: bytes behind the last record of a btree block, the last entry of an "
@@ -33,6 +36,8 @@ _SLACK = (
 def command(codes: tuple[str, ...], as_json: bool) -> None:
     """Explain the rules that `wofs check` holds an image to, by code or name; without, list all.
 
+    The beginning of codes stands for all of them: WX03 for the rules of directories.
+
     `invisible` lists what no rule can tell where the checksum is right.
     """
     out = Output()
@@ -40,7 +45,7 @@ def command(codes: tuple[str, ...], as_json: bool) -> None:
         _name_invisible(out, as_json)
         out.flush()
         return
-    chosen = [_find(code) for code in codes] or list(CODES.values())
+    chosen = [problem for code in codes for problem in _find(code)] or list(CODES.values())
     for number, problem in enumerate(chosen):
         if as_json:
             out.json({name: getattr(problem, name) for name in Problem.__slots__})
@@ -66,11 +71,18 @@ def _name_invisible(out: Output, as_json: bool) -> None:
             out.line(line)
 
 
-def _find(code: str) -> Problem:
-    problem = CODES.get(code.upper()) or PROBLEMS.get(code.lower())
-    if problem is None:
-        raise click.BadParameter(f"{code!r} is no code of a rule", param_hint="CODE")
-    return problem
+def _find(code: str) -> list[Problem]:
+    """Return the rule of a code or name, or those whose codes begin so: WX03 is directories."""
+    one = CODES.get(code.upper()) or PROBLEMS.get(code.lower())
+    if one is not None:
+        return [one]
+    if match := _FAMILY.fullmatch(code):
+        found = [p for key, p in CODES.items() if key.startswith(f"WX{match['digits']}")]
+        if found:
+            return found
+    near = difflib.get_close_matches(code.lower(), [*PROBLEMS, _INVISIBLE], n=3)
+    hint = f": perhaps {', '.join(near)}" if near else ""
+    raise click.BadParameter(f"{code!r} is no code of a rule{hint}", param_hint="CODE")
 
 
 def _teach(out: Output, problem: Problem, apart: bool) -> None:
