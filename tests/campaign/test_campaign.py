@@ -86,6 +86,17 @@ def test_an_interrupted_campaign_goes_on(wofs: Run, image: Unpack, tmp_path: Pat
     assert again.err == f"wofs: {file}: goes on: 600 faults of these images had results\n"
 
 
+def test_without_a_seed_the_same_command_goes_on(wofs: Run, image: Unpack, tmp_path: Path) -> None:
+    file = tmp_path / "found.db"
+    command = ("campaign", image("empty"), "--faults", "4", "--results", file, "-j", "1")
+    first, again = wofs(*command), wofs(*command)
+    seed = first.lines[0].removeprefix("4 faults ")
+    assert again.lines == [f"0 faults {seed}"]
+    other = wofs(*command, "--seed", "1")
+    assert other.lines[0].endswith(" (seed 1)")
+    assert wofs(*command).lines == ["0 faults (seed 1)"]
+
+
 def test_an_image_of_an_earlier_run_may_be_gone(wofs: Run, image: Unpack, tmp_path: Path) -> None:
     gone, file = tmp_path / "gone.img", tmp_path / "found.db"
     gone.write_bytes(image("empty").read_bytes())

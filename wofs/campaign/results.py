@@ -241,6 +241,11 @@ class Results:
         rows = self._ask("SELECT started, version, options FROM run ORDER BY id")
         return [Run(started, version, _object(options)) for started, version, options in rows]
 
+    def seed(self) -> int | None:
+        """Return the seed of the last start; None where there was none."""
+        seeds = [run.options.get("seed") for run in self.runs()]
+        return next((seed for seed in reversed(seeds) if isinstance(seed, int)), None)
+
     def images(self) -> list[Image]:
         """Return the images in the order in which they came."""
         rows = self._ask("SELECT path, sha256, size FROM image ORDER BY id")

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -73,7 +73,9 @@ command.add_command(campaignreport.command, "report")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("-n", "--faults", type=click.IntRange(0), default=2000, show_default=True,
               metavar="N", help="How many faults, over all images.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), help="Of what is random; one is chosen else.")
+@click.option("--seed", type=click.IntRange(0),
+              help="Of what is random; else that of the last run in --results, or one is "
+              "chosen.")  # fmt: skip
 @click.option("--results", "file", metavar="FILE",
               help="Keep results there; what has one there already is not run again.")  # fmt: skip
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N",
@@ -139,6 +141,8 @@ def run(images: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
     output = Output()
     with ended_tidily(), logged(True, False), ExitStack() as stack:
         results = stack.enter_context(Results(asked.file or ":memory:", create=True))
+        if asked.seed is None:
+            asked = replace(asked, seed=results.seed())  # the same command goes on
         results.begin(version("wofs"), asked.told | {"images": list(images)})
         bad += _all_faults(images, asked, results, output, stack)
         if targets:
