@@ -168,6 +168,16 @@ def test_without_standard_streams(image: Unpack, tmp_path: Path) -> None:
     os.close(server.process)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_log_that_is_full_is_one_line(image: Unpack, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    done = fuse.run("mount", "--log", "/dev/full", image("empty"), tmp_path / "m")
+    fuse.unmount(tmp_path / "m")
+    assert done.returncode == 0
+    told = "warning: /dev/full: no space left on device: its log misses lines"
+    assert done.stderr == f"wofs: {told}\n"
+
+
 def test_umount_returns_when_the_image_is_closed(image: Unpack, tmp_path: Path) -> None:
     path = image("default")
     with fuse.background(path, tmp_path / "m") as server:

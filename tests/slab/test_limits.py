@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from support.fuse import lacking
-from support.seccomp import MEMFD_CREATE, under_seccomp
+from support.seccomp import MEMFD_CREATE, PWRITE64, under_seccomp
 from support.slab import VALUES, Sample, rows
 from wofs.errors import SlabError, SlabFull
 from wofs.record import NEXT, Record, raw, record
@@ -219,8 +219,9 @@ arena.finish()
 
 # ---- a machine without memfd, as users meet it
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="system call numbers are x86-64's")
-def test_a_weaker_memory_is_one_line(image: Callable[[str], Path]) -> None:
-    done = under_seccomp((MEMFD_CREATE,), f"cli('info', {str(image('empty'))!r})")
+@pytest.mark.parametrize("refused", [MEMFD_CREATE, PWRITE64])
+def test_a_weaker_memory_is_one_line(image: Callable[[str], Path], refused: int) -> None:
+    done = under_seccomp((refused,), f"cli('info', {str(image('empty'))!r})")
     assert done.returncode == 0
     assert done.stderr == (
         "wofs: empty.img: its mount structures lie in shared memory: this machine refuses memfd, "

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MEMFD_CREATE, MSEAL = 319, 462
+PWRITE64, MEMFD_CREATE, MSEAL = 18, 319, 462
 """Of x86-64."""
 
 TESTS = str(Path(__file__).resolve().parent.parent)

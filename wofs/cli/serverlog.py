@@ -35,6 +35,24 @@ class _Line(logging.Formatter):
         return escape(super().formatMessage(record))
 
 
+class _File(logging.FileHandler):
+    """A file of lines; that it cannot be written any more (a full disk) is told of once."""
+
+    _told = False
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, errors="backslashreplace")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say why a line is missing, where somebody hears it."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            say(f"warning: {self.baseFilename}: {message(error)}: its log misses lines")
+
+
 def start(log_file: str | None, background: bool) -> None:
     """Send the log, from INFO up, to a file if one is named; else, in the background, to syslog
     or the state folder. Raises Refused for a file that cannot be written.
@@ -44,7 +62,7 @@ def start(log_file: str | None, background: bool) -> None:
     _LOGGERS[0].setLevel(logging.INFO)
     if log_file:
         try:
-            _add(logging.FileHandler(log_file, errors="backslashreplace"), _TO_FILE)
+            _add(_File(log_file), _TO_FILE)
         except OSError as error:
             raise Refused(f"{log_file}: {error.strerror}") from error
     elif background and not _start_syslog():
@@ -65,7 +83,7 @@ def _start_syslog() -> bool:
 def _start_file() -> None:
     try:
         path = state_folder() / "wofs.log"
-        _add(logging.FileHandler(path, errors="backslashreplace"), _TO_FILE)
+        _add(_File(path), _TO_FILE)
     except OSError as error:
         say(f"warning: nothing will be logged: {message(error)}")
 

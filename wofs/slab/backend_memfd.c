@@ -33,8 +33,9 @@ static int make_memfd(size_t bytes) {
         fd = memfd_create("wofs-slab", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -1;
-    /* Mode 0400: whoever is not root cannot re-open it for writing through /proc. */
-    if (ftruncate(fd, (off_t)bytes) < 0 || fchmod(fd, 0400) < 0)
+    /* Mode 0400: whoever is not root cannot re-open it for writing through /proc. A sandbox may
+     * refuse to write at an offset: better known now than when the first object is published. */
+    if (ftruncate(fd, (off_t)bytes) < 0 || fchmod(fd, 0400) < 0 || pwrite(fd, "", 0, 0) < 0)
         return keep_errno_close(fd);
     return fd;
 }
