@@ -50,7 +50,8 @@ def overrun_from_neighbour(t: Target) -> None:
 
 @attack
 def header_store(t: Target) -> None:
-    _slab.stray_store(t.address - HEADER_BYTES, 255)
+    at = t.address - HEADER_BYTES  # of a random number: what is stored must not be there already
+    _slab.stray_store(at, ctypes.string_at(at, 1)[0] ^ 0xFF)
 
 
 @attack
