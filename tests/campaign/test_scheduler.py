@@ -60,7 +60,7 @@ class Cluster:
         self._folder = folder
         self._stack = stack
         told = folder / "scheduler.json"
-        self._start("dask_scheduler", "--port", "0", "--scheduler-file", str(told))
+        self.scheduler = self._start("dask_scheduler", "--port", "0", "--scheduler-file", str(told))
         until = time.monotonic() + _LONG_S
         while not told.exists() or not told.read_text().endswith("}"):
             assert time.monotonic() < until, "no scheduler came up"
@@ -223,6 +223,22 @@ def test_an_image_that_a_worker_does_not_have_is_told_of(tmp_path: Path, cluster
 def units_of_nothing(path: str) -> list[Fault]:
     """Return a unit for an image that is not there."""
     return [Fault(path, "field", "agf", "agf[0]", "length", "0", "fix", ("agf[0].length=0",))]
+
+
+def test_a_lost_scheduler_is_one_line_and_results_stay(
+    image: Unpack, tmp_path: Path, cluster: Cluster
+) -> None:
+    path, file = str(image("empty")), tmp_path / "results.db"
+    cluster.worker("one")
+    with campaign(cluster.address, file, path, units(path)) as child:
+        first = next(lines(child.stdout))
+        os.kill(cluster.scheduler.pid, signal.SIGKILL)
+        assert child.stderr is not None
+        said = child.stderr.read()
+        assert child.wait() == 1
+    assert said == f"{cluster.address}: the scheduler was lost on the way\n"
+    with Results(str(file)) as results:
+        assert set(first) <= results.done(path)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1"])

@@ -8,12 +8,14 @@ Dask scheduler can run programs there: it belongs into a trusted network.
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -57,7 +59,9 @@ class Cluster:
             self._client: Client = Client(address, timeout=PATIENCE_S, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise NoCluster(f"{address}: no Dask scheduler answers") from error
-        self._work = work
+        # of a lost connection it would show tracebacks: it is told of in one line
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL + 1)
+        self._work, self._address = work, address
         try:
             self._client.wait_for_workers(1, timeout=PATIENCE_S)
         except TimeoutError as error:
@@ -71,7 +75,19 @@ class Cluster:
         self._client.close()
 
     def run(self, units: Iterable[Unit]) -> Iterator[list[Result]]:
-        """Yield the results of each unit as they come, once; raises WorkerFailed.
+        """Yield the results of each unit as they come, once.
+
+        Raises WorkerFailed, and NoCluster where the scheduler is lost on the way.
+        """
+        from distributed.comm import CommClosedError
+
+        try:
+            yield from self._run(units)
+        except (CancelledError, CommClosedError) as error:
+            raise NoCluster(f"{self._address}: the scheduler was lost on the way") from error
+
+    def _run(self, units: Iterable[Unit]) -> Iterator[list[Result]]:
+        """Yield the results of each unit.
 
         A unit whose worker is lost is done again by another. One with which several are lost is
         done again fault by fault; a fault with which they are lost then is the result.
