@@ -157,6 +157,26 @@ def test_a_report_that_was_cut_off_is_read(tmp_path: Path) -> None:
     assert reports(tmp_path) == []
 
 
+FILL = """
+reading, writing = os.pipe()
+os.set_blocking(writing, False)
+try:
+    while True:
+        os.write(writing, b"x" * 512)
+except BlockingIOError:
+    os.set_blocking(writing, True)
+os.dup2(writing, 2)
+arena.finish(); store()
+"""
+
+
+def test_a_full_pipe_keeps_nobody_from_ending(tmp_path: Path) -> None:
+    assert crash(tmp_path, FILL) == ""
+    text = only(tmp_path)["text"]
+    assert isinstance(text, str)
+    assert text.endswith("  The memory was not changed; the process ends here.\n")
+
+
 @pytest.mark.parametrize("folder", [True, False])
 def test_what_cannot_be_written_is_refused(tmp_path: Path, folder: bool) -> None:
     link = tmp_path / "link"

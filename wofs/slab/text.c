@@ -1,7 +1,10 @@
 #include "text.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
+
+enum { PATIENCE_MS = 2000 };
 
 void slab_put(slab_text *out, const char *text) {
     while (*text) {
@@ -35,8 +38,21 @@ void slab_put_byte(slab_text *out, unsigned char value) {
     slab_put(out, digits);
 }
 
+/* Whether a descriptor takes what is written, and soon. One that did not once, a pipe full to the
+ * brim that nobody empties, is not asked again: the process is to end. A page is free in a pipe
+ * that does, which is more than is written at once. */
+static int listens(int fd) {
+    static volatile int deaf = -1;
+    struct pollfd one = {.fd = fd, .events = POLLOUT};
+    if (fd == deaf)
+        return 0;
+    if (poll(&one, 1, PATIENCE_MS) == 0)
+        deaf = fd;
+    return fd != deaf;
+}
+
 static void write_all(int fd, const char *text, size_t length) {
-    while (fd >= 0 && length) {
+    while (fd >= 0 && length && listens(fd)) {
         ssize_t n = write(fd, text, length);
         if (n < 0 && errno == EINTR)
             continue;
