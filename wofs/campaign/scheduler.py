@@ -60,7 +60,8 @@ class Cluster:
         except (OSError, ValueError, TimeoutError) as error:
             raise NoCluster(f"{address}: no Dask scheduler answers") from error
         # of a lost connection it would show tracebacks: it is told of in one line
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL + 1)
+        for name in ("distributed", "distributed.client"):  # the second has a level of its own
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._work, self._address = work, address
         try:
             self._client.wait_for_workers(1, timeout=PATIENCE_S)

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pyfuse3
@@ -39,11 +40,16 @@ _WIDEST_BYTES = 16
 """The widest store of a volley."""
 
 
-_MOST_BYTES = 2 << 30
-"""Memory that a server may allocate: with spoiled structures it may ask for any amount.
+_MOST_BYTES = 1 << 30
+"""Memory that a server may allocate: with spoiled structures it may ask for any amount."""
 
-A free-threaded Python reserves half of it when it starts.
-"""
+_DATA_OF_STATM = 5
+
+
+def _reserved_bytes() -> int:
+    """Return what this process has set aside: a free-threaded Python takes a GiB at its start."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[_DATA_OF_STATM]
+    return int(pages) * resource.getpagesize()
 
 
 def say(**what: object) -> None:
@@ -163,7 +169,8 @@ def main(image: str, directory: str, backend: str, protect: str, at: str = "") -
         threading.Thread(target=obey, args=(at,), name="stray", daemon=True).start()
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # hundreds of cores would help nobody
-    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+    most = _reserved_bytes() + _MOST_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     kernel = {"ro", "default_permissions", "subtype=wofs", "fsname=struck"}
     options = mount_options(norecovery=True, protect=protect)
     serve(open_device(image), directory, options, kernel, ready, slab=backend)
