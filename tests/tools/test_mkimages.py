@@ -58,7 +58,7 @@ FORMS = {
 
 
 def test_the_folder_holds_the_catalogue_and_nothing_else() -> None:
-    expected = {"README.md"}
+    expected = {"README.md", "pages"}
     for recipe in RECIPES:
         expected |= {f"{recipe.name}.img.xz", f"{recipe.name}.json"}
         if recipe.ending != "unmounted":
@@ -66,7 +66,7 @@ def test_the_folder_holds_the_catalogue_and_nothing_else() -> None:
         if recipe.ending == "dirty":
             expected.add(f"{recipe.name}.norecovery.man.xz")
     assert {path.name for path in FOLDER.iterdir()} == expected
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < LARGEST_TOGETHER
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*.*")) < LARGEST_TOGETHER
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
