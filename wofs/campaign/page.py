@@ -176,7 +176,7 @@ def _faults(pairs: Sequence[tuple[Fault, Verdict]], title: str, opened: bool) ->
     if not pairs:
         return
     lines = "\n".join(
-        f"{reproducing(fault)}\n    {verdict.status}{': ' if verdict.text else ''}{verdict.text}"
+        f"{reproducing(fault)}\n    {verdict.told}"
         for fault, verdict in pairs[:_SHOWN]
     )
     told = text(f"{title}: {counted(len(pairs), 'fault')}")

@@ -71,6 +71,11 @@ class Verdict:
     text: str
     millis: int
 
+    @property
+    def told(self) -> str:
+        """The status, and what was said if anything was."""
+        return f"{self.status}: {self.text}" if self.text else self.status
+
 
 @dataclass(frozen=True, slots=True)
 class Image:

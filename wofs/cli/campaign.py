@@ -147,8 +147,7 @@ def run(images: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
         bad += _all_faults(images, asked, results, output, stack)
         if targets:
             for image, verdict in control(images, targets, asked.seconds):
-                why = f"{verdict.status}: {verdict.text}" if verdict.text else verdict.status
-                say(f"{verdict.target}: has this against {image} as it is: {why}")
+                say(f"{verdict.target}: has this against {image} as it is: {verdict.told}")
             with progress.counting("other readers", asked.quiet) as tell:
                 ask_all(results, targets, asked.processes, asked.seconds, tell, images)
         written = changed(image for image in results.images() if image.path in images)

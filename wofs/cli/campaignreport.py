@@ -201,8 +201,7 @@ def _write_faults(
     if pairs:
         out.line(f"{what}: {counted(len(pairs), 'fault')}")
     for fault, verdict in pairs[:most]:
-        said = f": {verdict.text}" if verdict.text else ""
-        out.line(f"  {verdict.status}{escape(said)}")
+        out.line(f"  {escape(verdict.told)}")
         out.line(f"    {reproducing(fault)}")
     _write_rest(out, len(pairs), most)
 
